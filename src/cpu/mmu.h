@@ -1,0 +1,61 @@
+/*
+ * Paging and the processor's accesses to memory: linear address -> GPA -> RAM or I/O.
+ * Sources: SDM 3A chapter 4, APM 2 chapter 5.
+ *
+ * All run on the vCPU's thread. X_FAULT: #PF (or #GP/#SS for non-canonical addresses, raised by
+ * segment_linear before) is recorded. X_EXIT: an I/O access to be done outside (see exit.h).
+ */
+#ifndef RINGSIDE_MMU_H
+#define RINGSIDE_MMU_H
+
+#include "cpu/cpu.h"
+
+enum mmu_access_flags {
+	MMU_READ = 0,
+	MMU_WRITE = 1,
+	MMU_FETCH = 2,
+	MMU_SYSTEM = 4, /* implicit supervisor access: descriptor tables, TSS; whatever CPL and AC are */
+};
+
+enum { PF_PRESENT = 1, PF_WRITE = 2, PF_USER = 4, PF_RESERVED = 8, PF_FETCH = 16, PF_PROTECTION_KEY = 32 };
+
+struct mmu_translation {
+	uint64_t gpa;       /* of the very byte asked for */
+	uint64_t page_size; /* 4K, 2M, 4M, 1G of the mapping; 4K when paging is off */
+	bool writable, user, global, executable, dirty;
+};
+
+/* Walks the page tables at the access's rights, sets A (and D for a write). X_OK or X_FAULT. */
+enum x mmu_translate(struct cpu *cpu, uint64_t linear, unsigned flags, struct mmu_translation *t);
+/* The same walk for a debugger or a dump: sets nothing, raises nothing. False: not mapped. */
+bool mmu_translate_debug(struct cpu *cpu, uint64_t linear, uint64_t *gpa);
+
+/* Data accesses at a linear address, of any size up to 4096, across pages, atomic when aligned and
+ * size is 1, 2, 4, 8. Both pages of an access that crosses are checked before anything is written. */
+enum x mmu_read(struct cpu *cpu, uint64_t linear, void *buf, unsigned size, unsigned flags);
+enum x mmu_write(struct cpu *cpu, uint64_t linear, const void *buf, unsigned size, unsigned flags);
+/* Checks that [linear, linear+size) can be written (read, if flags says MMU_READ) without doing it:
+ * for instructions that must not half complete. */
+enum x mmu_probe(struct cpu *cpu, uint64_t linear, unsigned size, unsigned flags);
+/* A host pointer for a locked or read-modify-write access of `size` bytes: RAM, writable, one page,
+ * page dirtied, translated code told. *hva = NULL (and X_OK) when it is I/O or crosses pages: the
+ * caller then uses mmu_read and mmu_write. */
+enum x mmu_writable_pointer(struct cpu *cpu, uint64_t linear, unsigned size, void **hva);
+/* Instruction bytes: up to 15 from linear; *got bytes were read before the page that faults (the
+ * fault is recorded only if none could be read). */
+enum x mmu_fetch(struct cpu *cpu, uint64_t linear, uint8_t *buf, unsigned want, unsigned *got);
+
+/* Fills the TLB for an access and gives the host address; *hva = NULL when it is not RAM or must
+ * go the slow way (translated code in the page). For generated code's miss path. */
+enum x mmu_fill(struct cpu *cpu, uint64_t linear, unsigned flags, void **hva);
+
+void mmu_flush(struct cpu *cpu, bool global_too);     /* TLB */
+void mmu_flush_page(struct cpu *cpu, uint64_t linear);
+/* Drops write entries for a page that just got translated code, or is to be tracked as clean. */
+void mmu_write_protect(struct cpu *cpu, uint64_t gpa);
+
+/* Port I/O (permission already checked): X_EXIT the first time, X_OK with the answer on the rerun. */
+enum x mmu_port_in(struct cpu *cpu, uint16_t port, unsigned size, uint32_t *value);
+enum x mmu_port_out(struct cpu *cpu, uint16_t port, unsigned size, uint32_t value);
+
+#endif

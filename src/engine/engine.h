@@ -1,0 +1,42 @@
+/*
+ * An engine is a way to enter the guest. All stand behind this table and give back struct exit.
+ * Nothing outside src/engine asks which engine runs.
+ */
+#ifndef RINGSIDE_ENGINE_H
+#define RINGSIDE_ENGINE_H
+
+#include <stdio.h>
+
+#include "cpu/cpu.h"
+
+struct engine {
+	const char *name, *help;
+	/* Once a VM: state shared by its vCPUs, NULL and errno on failure. */
+	void *(*vm_create)(struct memory *memory);
+	void (*vm_destroy)(void *engine_vm);
+	/* Once a vCPU, on any thread, before it runs. Sets cpu->hooks, cpu->engine_state. 0 or -errno. */
+	int (*vcpu_create)(void *engine_vm, struct cpu *cpu);
+	void (*vcpu_destroy)(struct cpu *cpu);
+	/* Enters the guest until an exit; on the vCPU's thread, vm->lock not held. On return all state
+	 * is in *cpu (fpu_live false) at an instruction boundary. Never delivers maskable interrupts
+	 * itself: the loop does, in its prepare step. When cpu->request is set it returns soon with
+	 * EXIT_REQUEST; when an instruction sets IF (or ends a shadow) while request has REQUEST_EXIT
+	 * set it returns as well. */
+	void (*run)(struct cpu *cpu, struct exit *exit);
+	/* From any thread: makes run return soon. Sets REQUEST_EXIT; wakes generated code. */
+	void (*kick)(struct cpu *cpu);
+	/* Prints the engine's part of --stats. NULL: none. */
+	void (*print_stats)(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out);
+};
+
+extern const struct engine engine_interp, engine_bt, engine_check;
+const struct engine *engine_find(const char *name); /* NULL: unknown */
+extern const struct engine *const engines[];        /* NULL-terminated, best first */
+
+/* interp: runs exactly one instruction (or one iteration group of a REP) at cpu->rip, delivering
+ * any exception it raises. Every engine may call it. X_OK or X_EXIT (cpu->exit). */
+enum x interp_step(struct cpu *cpu);
+/* The same without delivering: X_FAULT leaves the exception in cpu->fault. `insn` already decoded. */
+enum x interp_execute(struct cpu *cpu, const struct insn *insn);
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * A VM: memory, buses, devices, vCPUs. A VM is a few threads of this process: one a vCPU, running
+ * the one loop (vcpu.c), and one for I/O (the thread that called vm_run).
+ *
+ * vm->lock guards every device, both timer queues and the interrupt controllers. A vCPU takes it
+ * in the analyse and prepare steps only, never while it is in the guest.
+ */
+#ifndef RINGSIDE_VM_H
+#define RINGSIDE_VM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "cpu/cpuid.h"
+#include "engine/engine.h"
+#include "mem/bus.h"
+#include "mem/memory.h"
+#include "util/timer.h"
+
+#define VCPUS_MAX 64
+
+struct vm;
+struct lapic;
+struct pc; /* the devices: machine/pc.c */
+
+struct vcpu_stats {
+	uint64_t exits[EXIT_REASON_COUNT];
+	uint64_t guest_ns, halted_ns;
+};
+
+struct vcpu {
+	struct vm *vm;
+	struct cpu cpu;
+	struct lapic *lapic;
+	pthread_t thread;
+	bool thread_started;
+	pthread_cond_t wake; /* with vm->lock: HLT ends, INIT/SIPI came, the VM stops */
+	struct vcpu_stats stats;
+};
+
+enum vm_end {
+	VM_RUNNING,
+	VM_POWER_OFF,
+	VM_RESET,        /* a reset was asked for */
+	VM_TRIPLE_FAULT,
+	VM_QUIT,         /* the user: Ctrl-A x, a signal */
+	VM_DEBUG_EXIT,   /* ISA debug exit: vm->debug_exit_code */
+	VM_ERROR,
+};
+
+struct vm_config {
+	uint64_t memory_size; /* bytes */
+	unsigned cpus;
+	const struct engine *engine;
+	const char *kernel, *initrd, *append; /* paths, command line; initrd NULL = none */
+	bool no_reboot;
+	int debug_exit_port; /* -1 = none */
+	bool testdev;
+	bool stats;
+};
+
+struct vm {
+	struct vm_config config;
+	pthread_mutex_t lock;
+	struct memory memory;
+	struct bus pio, mmio;
+	struct timer_queue *timers;
+	struct cpuid_table cpuid;
+	void *engine_vm;
+	unsigned vcpu_count;
+	struct vcpu *vcpu[VCPUS_MAX];
+	struct pc *pc;
+	enum vm_end end; /* under lock; vm_stop sets it once */
+	int debug_exit_code;
+	int wake_fd;     /* eventfd: the I/O thread has something to look at */
+	uint64_t started; /* ns */
+};
+
+/* Builds the machine of `config`. NULL: *error is one line for the user (static or in a buffer of the vm). */
+struct vm *vm_create(const struct vm_config *config, const char **error);
+void vm_destroy(struct vm *vm);
+/* Starts the vCPUs and serves I/O on the calling thread until the guest ends. */
+enum vm_end vm_run(struct vm *vm);
+/* Ends the VM (first caller wins). Any thread, vm->lock held. */
+void vm_stop(struct vm *vm, enum vm_end end);
+void vm_print_stats(struct vm *vm, FILE *out);
+
+/* vcpu.c: the one loop, a vCPU thread's main function. */
+void *vcpu_main(void *vcpu);
+/* Something may be pending for this vCPU: wakes it from HLT or out of the guest. vm->lock held. */
+void vcpu_kick(struct vcpu *v);
+
+#endif

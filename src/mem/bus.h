@@ -1,0 +1,41 @@
+/*
+ * A bus: where port and memory I/O find their device. One `struct bus` for ports, one for memory.
+ * Regions are registered while the machine is built; after that look-ups need no lock, but the
+ * device callbacks run under the VM's lock (vm->lock).
+ */
+#ifndef RINGSIDE_BUS_H
+#define RINGSIDE_BUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bus_ops {
+	/* `offset` is from the region's base; size is 1, 2, 4 or 8 and the access lies inside the region. */
+	uint64_t (*read)(void *dev, uint64_t offset, unsigned size);
+	void (*write)(void *dev, uint64_t offset, uint64_t value, unsigned size);
+	/* Widest access that the device takes; wider ones are split, little end first. 0 = 8. */
+	unsigned max_size;
+};
+
+struct bus_region {
+	uint64_t base, len;
+	const struct bus_ops *ops;
+	void *dev;
+	const char *name;
+};
+
+#define BUS_REGIONS_MAX 128
+
+struct bus {
+	struct bus_region region[BUS_REGIONS_MAX]; /* sorted by base, disjoint */
+	unsigned count;
+};
+
+/* 0, -EEXIST when it overlaps another region, -ENOSPC when the bus is full. */
+int bus_register(struct bus *b, uint64_t base, uint64_t len, const struct bus_ops *ops, void *dev, const char *name);
+
+/* True when a device claimed every byte. Unclaimed bytes read as ones; unclaimed writes go nowhere. */
+bool bus_read(struct bus *b, uint64_t addr, unsigned size, uint64_t *value);
+bool bus_write(struct bus *b, uint64_t addr, unsigned size, uint64_t value);
+
+#endif
