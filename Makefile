@@ -1,6 +1,10 @@
 # Ringside. `make run` and `make check` do everything on a fresh Debian 12; see README.md.
 #   make            build/ringside            make DEBUG=1   -O0 -g
 #   make SAN=1      AddressSanitizer + UBSan  make CC=clang  with clang
+#   make run        boot Debian's kernel to a shell, here      make V=1   show the commands
+#   make check      all tests; ends with "N passed, N failed"  make fuzz  fuzz until stopped
+#   make bench      bench/results.md                           make install PREFIX=/usr/local
+#   make guests     fetch the kernels that are booted          make deps  install Debian packages
 
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -35,36 +39,94 @@ OBJ := $(SRC:%.c=$(B)/%.o) $(ASM:%.S=$(B)/%.o)
 LIB_OBJ := $(filter-out $(B)/src/main.o,$(OBJ))
 
 # Guest vector state may be live in the host's registers while this code runs.
-GENERAL_REGS := $(B)/src/cpu/% $(B)/src/engine/% $(B)/src/mem/%
+GENERAL_REGS := $(B)/src/cpu/% $(B)/src/engine/% $(B)/src/mem/% $(B)/src/machine/vcpu_env.o
+
+SAY = $(if $(V),,@echo '  $(1)	$(2)';)
 
 all: $(B)/ringside
 
 $(B)/ringside: $(OBJ)
-	$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^
+	$(call SAY,LINK,$@)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^
 
 # Everything but main, for tests.
 $(B)/libringside.a: $(LIB_OBJ)
-	rm -f $@ && ar rcs $@ $^
+	$(call SAY,AR,$@)rm -f $@ && ar rcs $@ $^
 
 $(B)/%.o: %.c
 	@mkdir -p $(dir $@)
-	$(CC) $(CFLAGS_ALL) $(CFLAGS) $(if $(filter $(GENERAL_REGS),$@),-mgeneral-regs-only) -c -o $@ $<
+	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(if $(filter $(GENERAL_REGS),$@),-mgeneral-regs-only) -c -o $@ $<
 
 $(B)/%.o: %.S
 	@mkdir -p $(dir $@)
-	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+	$(call SAY,AS,$<)$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
 # tests/unit/NAME.c -> build/tests/unit/NAME; a line "// LIBS: -lfoo" in it adds libraries.
 UNIT_SRC := $(wildcard tests/unit/*.c tests/fuzz/*.c)
 UNIT := $(UNIT_SRC:%.c=$(B)/%)
 $(UNIT): $(B)/%: %.c $(B)/libringside.a
 	@mkdir -p $(dir $@)
-	$(CC) $(CFLAGS_ALL) $(CFLAGS) $(LDFLAGS_ALL) -o $@ $< $(B)/libringside.a $$(sed -n 's,^// LIBS: ,,p' $<)
+	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(LDFLAGS_ALL) -o $@ $< $(B)/libringside.a $$(sed -n 's,^// LIBS: ,,p' $<)
 
 unit: $(UNIT)
+
+# ---- packages and guests ----
+
+GUESTS := .cache/guests
+
+# packages.txt has them; apt-get is asked only when one is missing.
+deps:
+	tools/install-packages run test
+
+deps-run:
+	tools/install-packages run
+
+deps-bench:
+	tools/install-packages run bench
+
+# Kernels and busybox of the Debian archives, once; an initramfs for each.
+guest = $(GUESTS)/$(1)/vmlinuz $(GUESTS)/$(1)/initrd.gz
+GUEST_NAMES := cloud cloud-6.12 686
+
+$(GUESTS)/%/version:
+	tools/fetch-guests $(GUESTS) $*
+
+$(GUESTS)/%/vmlinuz: $(GUESTS)/%/version ;
+
+$(GUESTS)/%/initrd.gz: $(GUESTS)/%/version tools/make-initramfs tools/guest-init
+	tools/make-initramfs $(GUESTS)/$*/busybox $@
+
+guests: $(foreach g,$(GUEST_NAMES),$(call guest,$(g)))
+
+# ---- what people ask for ----
+
+# RUN adds options: make run RUN="--engine interp --stats"
+run: deps-run
+	$(MAKE) $(B)/ringside $(call guest,cloud)
+	$(B)/ringside run --kernel $(GUESTS)/cloud/vmlinuz --initrd $(GUESTS)/cloud/initrd.gz \
+		--append "console=ttyS0 loglevel=3" $(RUN)
+
+# CHECK chooses suites: make check CHECK="unit cli"
+check: deps
+	$(MAKE) all unit guests
+	tests/run $(B) $(CHECK)
+
+# Until stopped: seeds that no run before had.
+fuzz: $(B)/ringside $(UNIT)
+	tests/fuzz-forever $(B)
+
+# The same work on the bare host, on QEMU's TCG and on Ringside: prints and writes bench/results.md.
+bench: deps-bench $(B)/ringside $(call guest,cloud)
+	bench/run --ringside $(B)/ringside $(BENCH)
+
+install: $(B)/ringside
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/ringside $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(B)/ringside $(DESTDIR)$(PREFIX)/bin/ringside
+	install -m 644 LICENSE $(wildcard README.md docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/ringside
+	install -m 644 docs/ringside.1 $(DESTDIR)$(PREFIX)/share/man/man1/ringside.1
 
 clean:
 	rm -rf build build-*
 
-.PHONY: all unit clean
+.PHONY: all unit deps deps-run deps-bench guests run check fuzz bench install clean
+.SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d)

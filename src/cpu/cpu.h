@@ -18,6 +18,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* Both have a macro of that name for access(2); they are included here so that they cannot come later. */
+#undef X_OK
 
 #include "cpu/exit.h"
 #include "cpu/insn.h"
@@ -124,6 +129,12 @@ enum {
 	REQUEST_TLB_FLUSH = 2, /* reserved for cross-vCPU flushes asked for by the machine */
 };
 
+/* Bits of cpu->want_irq_window. */
+enum {
+	WANT_IRQ = 1, /* a maskable interrupt waits for cpu_interruptible() */
+	WANT_NMI = 2, /* an NMI waits for the IRET that unblocks NMIs (or the end of a MOV SS shadow) */
+};
+
 /* What the processor asks of the machine. All are called on the vCPU's thread, without vm->lock,
  * with no guest state in host vector registers lost (they must not touch vector registers, or be
  * called through cpu_fpu_leave, see fpu.h). */
@@ -154,6 +165,12 @@ struct cpu {
 	uint8_t mode;    /* MODE_* ; derived, see cpu_update_mode */
 	uint8_t tlb_mode; /* enum tlb_mode that data accesses use now; derived */
 	bool fpu_live;   /* guest vector state is in the host's registers, not in *fpu */
+	/* WANT_*: an event waits that cannot be delivered yet. Written by the loop before engine->run, by this
+	 * vCPU's thread only; it does not by itself make run return. Engines return with EXIT_IRQ_WINDOW at the
+	 * instruction boundary where cpu_window_open() becomes true (after STI, POPF, IRET, MOV SS..., and when
+	 * a shadow ends). Entered with answers in `io`, the window may be open already: then they return after
+	 * the instruction that the answers belong to, not before it. Zero: no check is needed. */
+	uint8_t want_irq_window;
 	struct segment seg[SREG_COUNT];
 
 	uint64_t cr0, cr2, cr3, cr4, efer, xcr0, xss;
@@ -166,7 +183,8 @@ struct cpu {
 	/* MSRs */
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux, pat;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
-	uint64_t tsc_offset, tsc_adjust, misc_enable, spec_ctrl, mcg_status, debugctl;
+	uint64_t tsc_offset; /* the machine's; guest TSC = env->tsc() + tsc_offset + tsc_adjust */
+	uint64_t tsc_adjust, misc_enable, spec_ctrl, mcg_status, debugctl;
 	struct mtrr_state mtrr;
 
 	/* Between instructions */
@@ -255,6 +273,17 @@ enum x cpu_deliver_event(struct cpu *cpu, enum event_type type, uint8_t vector);
 static inline bool cpu_interruptible(const struct cpu *cpu)
 {
 	return (cpu->rflags & RFLAGS_IF) && !cpu->sti_shadow && !cpu->mov_ss_shadow;
+}
+/* True when an NMI may be delivered now. */
+static inline bool cpu_nmi_deliverable(const struct cpu *cpu)
+{
+	return !cpu->nmi_blocked && !cpu->mov_ss_shadow;
+}
+/* True when what cpu->want_irq_window waits for may be delivered now: engines leave. */
+static inline bool cpu_window_open(const struct cpu *cpu)
+{
+	return ((cpu->want_irq_window & WANT_IRQ) && cpu_interruptible(cpu)) ||
+	       ((cpu->want_irq_window & WANT_NMI) && cpu_nmi_deliverable(cpu));
 }
 
 /* ---- segmentation: segment.c ---- */

@@ -23,11 +23,19 @@ struct cpuid_entry {
 	bool has_subleaf;
 	uint32_t eax, ebx, ecx, edx;
 };
+/* Where an XSAVE state component lies: the host's layout, which is the guest's as well. */
+#define XSAVE_COMPONENTS 10
+struct xsave_component {
+	uint32_t offset, size; /* in the standard format; size 0: the guest does not have it */
+	bool align64;          /* in the compacted format: starts at a multiple of 64 */
+};
 struct cpuid_table {
 	unsigned count;
 	struct cpuid_entry entry[CPUID_ENTRIES_MAX];
 	bool has[FEATURE_COUNT];
 	uint64_t xcr0_mask, xss_mask; /* bits that XSETBV / IA32_XSS may set */
+	struct xsave_component xsave[XSAVE_COMPONENTS];
+	uint64_t arch_capabilities;   /* IA32_ARCH_CAPABILITIES, when the guest has it */
 	unsigned phys_bits, linear_bits;
 	uint64_t tsc_khz;
 	bool amd;                     /* AMD's reading where the vendors differ (SYSCALL in compat mode, ...) */
@@ -37,6 +45,10 @@ struct cpuid_table {
 int cpuid_build(struct cpuid_table *t, unsigned cpus);
 /* CPUID as executed: dynamic bits (OSXSAVE, APIC ID, XSAVE sizes) from the vCPU's state. out: EAX EBX ECX EDX. */
 void cpuid_execute(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+/* The row of (leaf, subleaf), NULL if there is none. */
+const struct cpuid_entry *cpuid_find(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf);
+/* Bytes of an XSAVE area that holds the components of `mask`, in the standard or compacted format. */
+uint32_t cpuid_xsave_size(const struct cpuid_table *t, uint64_t mask, bool compacted);
 static inline bool cpu_has(const struct cpu *cpu, enum feature f) { return f == FEATURE_NONE || cpu->cpuid->has[f]; }
 
 #endif

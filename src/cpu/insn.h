@@ -11,9 +11,13 @@
 #ifndef RINGSIDE_INSN_H
 #define RINGSIDE_INSN_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* <signal.h> has a macro of that name; it is included here so that it cannot come later. */
+#undef REG_RIP
 
 #define INSN_MAX_LEN 15
 
@@ -42,7 +46,7 @@ enum operand_kind {
 	OPERAND_MMX, /* reg 0-7 */
 	OPERAND_VEC, /* XMM, YMM or ZMM by size (16, 32, 64); reg 0-31 */
 	OPERAND_MASK, /* k0-k7 */
-	OPERAND_MEM, /* insn.mem_*; size in bytes, 0 when only the address matters (LEA, INVLPG, prefetch) */
+	OPERAND_MEM, /* insn.mem_*; size in bytes, 0 (and ACCESS_NONE) when only the address matters: LEA, INVLPG, prefetch */
 	OPERAND_IMM, /* insn.imm, sign- or zero-extended to 64 bits as the instruction does */
 	OPERAND_REL, /* insn.imm: signed displacement from the next instruction */
 	OPERAND_FAR, /* ptr16:16 or ptr16:32: insn.imm offset, insn.imm2 selector */
@@ -91,9 +95,9 @@ struct insn {
 	uint8_t cc;       /* condition 0-15 of JCC, SETCC, CMOVCC */
 	uint8_t operand_count; /* those that assembly shows, in Intel order, and then the implicit ones */
 	struct operand operand[6];
-	int8_t mem_index_of; /* which operand is the memory operand, -1 = none */
+	int8_t mem_index_of; /* which operand is the memory operand, -1 = none (string operands are implicit: -1 too) */
 
-	uint8_t mem_seg;  /* effective segment (prefix or default) */
+	uint8_t mem_seg;  /* effective segment (prefix or default); strings: of the source, DS:rSI */
 	uint8_t mem_base; /* enum gpr, REG_RIP (disp is from the next instruction), REG_NONE */
 	uint8_t mem_index; /* enum gpr or REG_NONE; for gathers (VSIB) the vector register */
 	uint8_t mem_scale; /* 1, 2, 4, 8 */
@@ -116,8 +120,8 @@ enum {
 	INSN_SENSITIVE = 1 << 1,   /* reads or changes privileged state (Popek & Goldberg), privileged or not */
 	INSN_BRANCH = 1 << 2,      /* ends a basic block: may continue elsewhere than at the next instruction */
 	INSN_CONDITIONAL = 1 << 3, /* ... or at the next instruction */
-	INSN_CALL = 1 << 4,
-	INSN_RET = 1 << 5,
+	INSN_IS_CALL = 1 << 4,
+	INSN_IS_RET = 1 << 5,
 	INSN_INDIRECT = 1 << 6,
 	INSN_LOCKABLE = 1 << 7,    /* LOCK allowed with a memory destination */
 	INSN_STRING = 1 << 8,      /* takes REP */
@@ -135,6 +139,7 @@ enum {
 	INSN_IOPL = 1 << 20,       /* #GP by IOPL (CLI STI) or IOPL and the I/O permission map (IN OUT INS OUTS) */
 	INSN_X87_NONWAITING = 1 << 21, /* FNINIT, FNSTSW, ...: pending exceptions not raised */
 	INSN_HAS_VEX_OPERAND = 1 << 22, /* VEX.vvvv names an operand */
+	INSN_FORCE_64 = 1 << 23,   /* operand size is 64 bits in 64-bit mode, whatever the prefixes (near branches, MOV CR) */
 };
 
 /* EFLAGS bits as columns of the table */
@@ -173,6 +178,10 @@ uint16_t insn_eflags_read(const struct insn *i);
  * immediate that is 0 gives none; a shift by CL may give none). This is what liveness may kill. */
 uint16_t insn_eflags_killed(const struct insn *i);
 
+/* Flags that this very instruction may leave undefined: the table's column, and for shifts and rotates
+ * what the count makes of it (by CL: of any count). For comparisons between engines. */
+uint16_t insn_eflags_undefined(const struct insn *i);
+
 enum decode_result {
 	DECODE_OK,
 	DECODE_INVALID,  /* #UD; insn->len is meaningless */
@@ -182,6 +191,9 @@ enum decode_result {
 
 /* Decodes the instruction at bytes[0..avail). mode: 16, 32, 64. Never reads past avail. */
 enum decode_result insn_decode(struct insn *insn, const uint8_t *bytes, size_t avail, unsigned mode);
+
+/* The mnemonic with condition and size: "jne", "movsb", "cdqe", "iretq", "fxsave64". Static text. */
+const char *insn_mnemonic(const struct insn *insn);
 
 /* Intel syntax, for logs and dumps; always terminated. rip resolves relative targets. */
 void insn_disassemble(const struct insn *insn, uint64_t rip, char *buf, size_t size);

@@ -4,8 +4,8 @@
  * Direct mapped, one set of arrays for each (mode, kind). The layout serves generated code:
  * an access at `gva` of `size` bytes hits when  gva + minus_page[i] <= 4096 - size  (unsigned),
  * i = gva >> 12 & (TLB_ENTRIES - 1); that one comparison also catches accesses that cross the page.
- * Its host address is then gva + addend[i]. An empty entry has minus_page TLB_EMPTY, which no
- * canonical address matches.
+ * Its host address is then gva + addend[i]. An empty entry has minus_page tlb_empty(i), which no
+ * address at all matches, canonical or not.
  *
  * An entry in the write set means: a store needs nothing else (A and D set, page dirty already
  * marked, no translated code in the page). Entries exist only for RAM.
@@ -18,8 +18,10 @@
 
 #define TLB_BITS 9
 #define TLB_ENTRIES (1u << TLB_BITS)
-/* gva + TLB_EMPTY is at least 2^62 for every canonical gva */
+/* Only a gva in the page at 2^64 - TLB_EMPTY could match: it is not canonical, and it belongs to entry
+ * 0, which is emptied with the next page's value instead. */
 #define TLB_EMPTY 0x4000000000000000ull
+static inline uint64_t tlb_empty(unsigned i) { return i ? TLB_EMPTY : TLB_EMPTY - 0x1000; }
 
 enum tlb_mode {
 	TLB_USER,        /* CPL 3 */
@@ -34,12 +36,26 @@ struct tlb_set {
 	uint64_t addend[TLB_ENTRIES];     /* HVA - GVA */
 };
 
+/* struct tlb.flags[] */
+enum { TLB_GLOBAL = 1 /* from a global page: survives MOV CR3 */, TLB_LARGE = 2 /* from a 2M, 4M or 1G page */ };
+
+/* One range that covers every large page filled since the last full flush: addresses with
+ * (gva & mask) == base. base 1: none yet. INVLPG outside of it drops one entry and is done. */
+struct tlb_large_range {
+	uint64_t base, mask;
+};
+
+#define TLB_RECENT 48
+
 struct tlb {
 	struct tlb_set set[TLB_MODES][TLB_KINDS];
-	uint8_t global[TLB_MODES][TLB_KINDS][TLB_ENTRIES]; /* the entry is from a global page */
-	uint32_t used[TLB_MODES][TLB_KINDS];               /* entries filled since the last flush: 0 = skip it */
-	/* Last large-page ranges filled, so that INVLPG inside one can drop all of its entries. */
-	uint64_t large_base, large_mask; /* as one covering range; large_mask 0 = none */
+	uint8_t flags[TLB_MODES][TLB_KINDS][TLB_ENTRIES];
+	bool used[TLB_MODES][TLB_KINDS];      /* anything filled since the last full flush */
+	uint32_t local[TLB_MODES][TLB_KINDS]; /* not global ones filled since the last flush of any kind, counted up to
+						 TLB_RECENT + 1 */
+	uint16_t recent[TLB_MODES][TLB_KINDS][TLB_RECENT]; /* the index of each of those, while they fit */
+	struct tlb_large_range large[2][2]; /* [lower, upper half of the address space][data, instructions] */
+	bool ready;                         /* false in fresh memory: every entry must be made TLB_EMPTY first */
 };
 
 #endif

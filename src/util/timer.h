@@ -22,9 +22,17 @@ struct timer {
 uint64_t clock_now(void); /* CLOCK_MONOTONIC in ns */
 
 struct timer_queue *timer_queue_new(void); /* NULL: errno says why */
+/* A queue whose time stands still until timer_queue_set_now moves it: for tests. Its fd never becomes
+ * readable; who moves the time calls timer_queue_run. */
+struct timer_queue *timer_queue_new_manual(uint64_t now);
+void timer_queue_set_now(struct timer_queue *q, uint64_t now);
 void timer_queue_free(struct timer_queue *q);
 int timer_queue_fd(const struct timer_queue *q); /* poll for POLLIN, then call timer_queue_run */
 void timer_queue_run(struct timer_queue *q);     /* fires all that is due */
+/* The queue's time, which is what devices go by: clock_now(), or that of a manual queue. */
+uint64_t timer_queue_now(const struct timer_queue *q);
+/* Deadline of the earliest armed timer, UINT64_MAX when none is. */
+uint64_t timer_queue_next(const struct timer_queue *q);
 
 void timer_init(struct timer *t, struct timer_queue *q, void (*fire)(void *), void *opaque);
 void timer_arm(struct timer *t, uint64_t deadline); /* re-arms; a deadline in the past fires at once */
