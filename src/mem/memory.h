@@ -1,7 +1,8 @@
 /*
  * Guest physical memory: RAM from one memfd, GPA -> HVA, and a byte of state per page.
  *
- * RAM is [0, low) and [4 GiB, 4 GiB + high), both backed by one contiguous host mapping.
+ * RAM is [0, low) but for the VGA window, and [4 GiB, 4 GiB + high), all backed by one contiguous
+ * host mapping.
  * Accessors take an address and a length and can fail; nothing else turns a GPA into a pointer.
  * Threads: RAM itself is shared by all threads like real memory. Page state is atomic.
  */
@@ -18,6 +19,9 @@
 
 #define MEMORY_LOW_MAX 0xc0000000ull /* RAM below 4 GiB ends here at most; above it is device space */
 #define MEMORY_HIGH_BASE 0x100000000ull
+/* As on every PC, no RAM here: Linux looks for a text screen by writing to it and reading it back. */
+#define MEMORY_VGA_BASE 0xa0000ull
+#define MEMORY_VGA_END 0xc0000ull
 
 enum page_state {
 	PAGE_HAS_CODE = 1, /* translated code was made from this page: stores must be noticed */
@@ -45,7 +49,7 @@ void memory_free(struct memory *m);
 static inline uint64_t memory_offset(const struct memory *m, uint64_t gpa, uint64_t len)
 {
 	if (gpa < m->low && len <= m->low - gpa)
-		return gpa;
+		return gpa < MEMORY_VGA_END && gpa + len > MEMORY_VGA_BASE ? MEMORY_NOT_RAM : gpa;
 	uint64_t high = gpa - MEMORY_HIGH_BASE, high_size = m->size - m->low;
 	if (gpa >= MEMORY_HIGH_BASE && high < high_size && len <= high_size - high)
 		return m->low + high;

@@ -1,0 +1,449 @@
+/*
+ * ACPI tables. See acpi.h. Built in a buffer, then copied into guest memory.
+ *
+ * Called while the machine is built. Source: ACPI specification 5.0, chapter 5.2 "ACPI System Description
+ * Tables"; 5.2.9 FADT, 5.2.12 MADT.
+ */
+#include "boot/acpi.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "boot/aml.h"
+#include "dev/pm.h"
+#include "dev/reset.h"
+#include "dev/rtc.h"
+#include "mem/memory.h"
+#include "util/log.h"
+
+#define OEM_ID "RNGSID"
+#define OEM_TABLE_ID "RINGSIDE"
+#define CREATOR_ID "RGSD"
+#define TABLE_ALIGN 16
+#define FACS_ALIGN 64
+
+#define PACKED __attribute__((packed))
+
+struct rsdp {
+	char signature[8];
+	uint8_t checksum; /* of the first 20 bytes */
+	char oem_id[6];
+	uint8_t revision;
+	uint32_t rsdt;
+	uint32_t length;
+	uint64_t xsdt;
+	uint8_t extended_checksum, reserved[3];
+} PACKED;
+_Static_assert(sizeof(struct rsdp) == 36, "RSDP");
+
+struct header {
+	char signature[4];
+	uint32_t length;
+	uint8_t revision, checksum;
+	char oem_id[6], oem_table_id[8];
+	uint32_t oem_revision;
+	char creator_id[4];
+	uint32_t creator_revision;
+} PACKED;
+_Static_assert(sizeof(struct header) == 36, "table header");
+
+enum { GAS_SYSTEM_IO = 1, GAS_ACCESS_BYTE = 1, GAS_ACCESS_WORD, GAS_ACCESS_DWORD };
+
+struct generic_address {
+	uint8_t space, bit_width, bit_offset, access_size;
+	uint64_t address;
+} PACKED;
+
+struct fadt {
+	struct header header;
+	uint32_t firmware_ctrl, dsdt;
+	uint8_t reserved0, preferred_pm_profile;
+	uint16_t sci_int;
+	uint32_t smi_cmd;
+	uint8_t acpi_enable, acpi_disable, s4bios_req, pstate_cnt;
+	uint32_t pm1a_evt_blk, pm1b_evt_blk, pm1a_cnt_blk, pm1b_cnt_blk, pm2_cnt_blk, pm_tmr_blk, gpe0_blk, gpe1_blk;
+	uint8_t pm1_evt_len, pm1_cnt_len, pm2_cnt_len, pm_tmr_len, gpe0_blk_len, gpe1_blk_len, gpe1_base, cst_cnt;
+	uint16_t p_lvl2_lat, p_lvl3_lat, flush_size, flush_stride;
+	uint8_t duty_offset, duty_width, day_alarm, month_alarm, century;
+	uint16_t iapc_boot_arch;
+	uint8_t reserved1;
+	uint32_t flags;
+	struct generic_address reset_reg;
+	uint8_t reset_value, reserved2[3];
+	uint64_t x_firmware_ctrl, x_dsdt;
+	struct generic_address x_pm1a_evt_blk, x_pm1b_evt_blk, x_pm1a_cnt_blk, x_pm1b_cnt_blk, x_pm2_cnt_blk,
+		x_pm_tmr_blk, x_gpe0_blk, x_gpe1_blk, sleep_control_reg, sleep_status_reg;
+} PACKED;
+_Static_assert(sizeof(struct fadt) == 268, "FADT revision 5");
+
+#define FADT_REVISION 5
+#define FADT_WBINVD (1u << 0)
+#define FADT_PROC_C1 (1u << 2)
+#define FADT_NO_SLEEP_BUTTON (1u << 5)
+#define FADT_NO_FIXED_RTC (1u << 6)
+#define FADT_TMR_VAL_EXT (1u << 8)
+#define FADT_RESET_REG_SUP (1u << 10)
+#define BOOT_ARCH_LEGACY_DEVICES (1u << 0)
+#define BOOT_ARCH_8042 (1u << 1)
+#define BOOT_ARCH_NO_VGA (1u << 2)
+#define NO_C2_LATENCY 0xfff
+#define NO_C3_LATENCY 0xffff
+
+struct facs {
+	char signature[4];
+	uint32_t length, hardware_signature, waking_vector, global_lock, flags;
+	uint64_t x_waking_vector;
+	uint8_t version, reserved0[3];
+	uint32_t ospm_flags;
+	uint8_t reserved1[24];
+} PACKED;
+_Static_assert(sizeof(struct facs) == 64, "FACS");
+
+struct madt {
+	struct header header;
+	uint32_t lapic_base, flags;
+} PACKED;
+#define MADT_REVISION 3
+#define MADT_PCAT_COMPAT 1u /* there are 8259s */
+
+struct madt_lapic {
+	uint8_t type, length, uid, apic_id;
+	uint32_t flags;
+} PACKED;
+struct madt_ioapic {
+	uint8_t type, length, id, reserved;
+	uint32_t address, gsi_base;
+} PACKED;
+struct madt_override {
+	uint8_t type, length, bus, source;
+	uint32_t gsi;
+	uint16_t flags;
+} PACKED;
+struct madt_lapic_nmi {
+	uint8_t type, length, uid;
+	uint16_t flags;
+	uint8_t lint;
+} PACKED;
+_Static_assert(sizeof(struct madt_lapic) == 8 && sizeof(struct madt_ioapic) == 12, "MADT");
+_Static_assert(sizeof(struct madt_override) == 10 && sizeof(struct madt_lapic_nmi) == 6, "MADT");
+enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_LAPIC_NMI = 4 };
+#define MADT_LAPIC_ENABLED 1u
+#define MADT_ACTIVE_HIGH_LEVEL 0x000d
+#define MADT_ALL_PROCESSORS 0xff
+#define ISA_IRQ_TIMER 0
+#define GSI_TIMER 2
+
+/* ---- the buffer ---- */
+
+struct builder {
+	uint8_t *buffer;
+	uint64_t gpa, size, len;
+	bool failed;
+};
+
+/* Room for a table; NULL when there is none. */
+static void *reserve(struct builder *b, uint64_t len, uint64_t align)
+{
+	uint64_t at = (b->len + align - 1) & ~(align - 1);
+
+	if (b->failed || at > b->size || len > b->size - at) {
+		b->failed = true;
+		return NULL;
+	}
+	b->len = at + len;
+	return b->buffer + at;
+}
+
+static uint64_t gpa_of(const struct builder *b, const void *p)
+{
+	return b->gpa + (uint64_t)((const uint8_t *)p - b->buffer);
+}
+
+static uint8_t checksum(const void *p, size_t len)
+{
+	const uint8_t *byte = p;
+	uint8_t sum = 0;
+
+	while (len--)
+		sum += *byte++;
+	return (uint8_t)-sum;
+}
+
+static struct header header(const char *signature, uint8_t revision, size_t length)
+{
+	struct header h = {.length = (uint32_t)length, .revision = revision, .oem_revision = 1, .creator_revision = 1};
+
+	memcpy(h.signature, signature, sizeof h.signature);
+	memcpy(h.oem_id, OEM_ID, sizeof h.oem_id);
+	memcpy(h.oem_table_id, OEM_TABLE_ID, sizeof h.oem_table_id);
+	memcpy(h.creator_id, CREATOR_ID, sizeof h.creator_id);
+	return h;
+}
+
+/* Appends a complete table, its checksum filled in. Its GPA; 0 when it does not fit. */
+static uint64_t append(struct builder *b, void *table, size_t len)
+{
+	struct header *h = table;
+	void *p = reserve(b, len, TABLE_ALIGN);
+
+	h->checksum = 0;
+	h->checksum = checksum(table, len);
+	if (!p)
+		return 0;
+	memcpy(p, table, len);
+	return gpa_of(b, p);
+}
+
+/* ---- DSDT ---- */
+
+#define DSDT_MAX 32768
+#define DSDT_REVISION 2 /* 64-bit integers */
+
+static void isa_device_begin(struct aml *a, const char *name, const char *pnp_id)
+{
+	aml_device_begin(a, name);
+	aml_name(a, "_HID");
+	aml_eisa_id(a, pnp_id);
+	aml_name(a, "_CRS");
+	aml_resources_begin(a);
+}
+
+static void isa_device_end(struct aml *a)
+{
+	aml_resources_end(a);
+	aml_end(a);
+}
+
+static void add_isa_devices(struct aml *a, const struct acpi_config *c)
+{
+	isa_device_begin(a, "PIC", "PNP0000");
+	aml_resource_io(a, 0x20, 2);
+	aml_resource_io(a, 0xa0, 2);
+	aml_resource_io(a, 0x4d0, 2);
+	aml_resource_irq(a, 2);
+	isa_device_end(a);
+
+	isa_device_begin(a, "TIMR", "PNP0100");
+	aml_resource_io(a, 0x40, 4);
+	aml_resource_irq(a, 0);
+	isa_device_end(a);
+
+	isa_device_begin(a, "RTC", "PNP0B00");
+	aml_resource_io(a, 0x70, 2);
+	aml_resource_irq(a, 8);
+	isa_device_end(a);
+
+	isa_device_begin(a, "KBD", "PNP0303");
+	aml_resource_io(a, 0x60, 1);
+	aml_resource_io(a, 0x64, 1);
+	aml_resource_irq(a, 1);
+	isa_device_end(a);
+
+	if (c->serial) {
+		isa_device_begin(a, "COM1", "PNP0501");
+		aml_resource_io(a, 0x3f8, 8);
+		aml_resource_irq(a, 4);
+		isa_device_end(a);
+	}
+
+	/* Ports of the board that no other device names. */
+	isa_device_begin(a, "MBRD", "PNP0C02");
+	aml_resource_io(a, 0x61, 1);
+	aml_resource_io(a, 0x92, 1);
+	aml_resource_io(a, PM_BASE, (uint8_t)(PM_GPE0 + PM_GPE0_LEN - PM_BASE));
+	aml_resource_io(a, RESET_PORT, 1);
+	isa_device_end(a);
+}
+
+static void add_processors(struct aml *a, const struct acpi_config *c)
+{
+	for (unsigned i = 0; i < c->cpus; i++) {
+		char name[5];
+
+		snprintf(name, sizeof name, "C%03X", i & 0xfff);
+		aml_device_begin(a, name);
+		aml_name(a, "_HID");
+		aml_string(a, "ACPI0007");
+		aml_name(a, "_UID");
+		aml_integer(a, i);
+		aml_end(a);
+	}
+}
+
+static uint64_t add_dsdt(struct builder *b, const struct acpi_config *c)
+{
+	uint8_t *buffer = malloc(DSDT_MAX);
+	struct aml a;
+	uint64_t gpa = 0;
+
+	if (!buffer) {
+		b->failed = true;
+		return 0;
+	}
+	aml_init(&a, buffer + sizeof(struct header), DSDT_MAX - sizeof(struct header));
+	aml_scope_begin(&a, "\\_SB");
+	add_processors(&a, c);
+	add_isa_devices(&a, c);
+	aml_end(&a);
+	aml_name(&a, "\\_S5");
+	aml_package_begin(&a, 4);
+	aml_integer(&a, PM_SLP_TYP_S5); /* PM1a_CNT.SLP_TYP */
+	aml_integer(&a, PM_SLP_TYP_S5); /* PM1b_CNT.SLP_TYP: there is none */
+	aml_integer(&a, 0);
+	aml_integer(&a, 0);
+	aml_end(&a);
+	if (a.failed) {
+		b->failed = true;
+	} else {
+		size_t len = sizeof(struct header) + a.len;
+		struct header h = header("DSDT", DSDT_REVISION, len);
+
+		memcpy(buffer, &h, sizeof h);
+		gpa = append(b, buffer, len);
+	}
+	free(buffer);
+	return gpa;
+}
+
+/* ---- FACS, FADT, MADT ---- */
+
+static uint64_t add_facs(struct builder *b)
+{
+	struct facs facs = {.signature = "FACS", .length = sizeof facs, .version = 2};
+	void *p = reserve(b, sizeof facs, FACS_ALIGN);
+
+	if (!p)
+		return 0;
+	memcpy(p, &facs, sizeof facs);
+	return gpa_of(b, p);
+}
+
+static struct generic_address port(uint16_t address, uint8_t bit_width, uint8_t access_size)
+{
+	return (struct generic_address){
+		.space = GAS_SYSTEM_IO, .bit_width = bit_width, .access_size = access_size, .address = address};
+}
+
+static uint64_t add_fadt(struct builder *b, uint64_t facs, uint64_t dsdt)
+{
+	struct fadt f = {
+		.header = header("FACP", FADT_REVISION, sizeof f),
+		.firmware_ctrl = (uint32_t)facs,
+		.dsdt = (uint32_t)dsdt,
+		.x_dsdt = dsdt,
+		.sci_int = PM_SCI_GSI,
+		.pm1a_evt_blk = PM1A_EVT,
+		.pm1a_cnt_blk = PM1A_CNT,
+		.pm_tmr_blk = PM_TMR,
+		.gpe0_blk = PM_GPE0,
+		.pm1_evt_len = 4,
+		.pm1_cnt_len = 2,
+		.pm_tmr_len = 4,
+		.gpe0_blk_len = PM_GPE0_LEN,
+		.x_pm1a_evt_blk = port(PM1A_EVT, 32, GAS_ACCESS_WORD),
+		.x_pm1a_cnt_blk = port(PM1A_CNT, 16, GAS_ACCESS_WORD),
+		.x_pm_tmr_blk = port(PM_TMR, 32, GAS_ACCESS_DWORD),
+		.x_gpe0_blk = port(PM_GPE0, PM_GPE0_LEN * 8, GAS_ACCESS_BYTE),
+		.p_lvl2_lat = NO_C2_LATENCY,
+		.p_lvl3_lat = NO_C3_LATENCY,
+		.century = RTC_CENTURY,
+		.iapc_boot_arch = BOOT_ARCH_LEGACY_DEVICES | BOOT_ARCH_8042 | BOOT_ARCH_NO_VGA,
+		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_NO_FIXED_RTC | FADT_TMR_VAL_EXT |
+			 FADT_RESET_REG_SUP,
+		.reset_reg = port(RESET_PORT, 8, GAS_ACCESS_BYTE),
+		.reset_value = RESET_VALUE,
+	};
+
+	return append(b, &f, sizeof f);
+}
+
+#define MADT_MAX (sizeof(struct madt) + 255 * sizeof(struct madt_lapic) + sizeof(struct madt_ioapic) + \
+		  2 * sizeof(struct madt_override) + sizeof(struct madt_lapic_nmi))
+
+static uint64_t add_madt(struct builder *b, const struct acpi_config *c)
+{
+	uint8_t buffer[MADT_MAX];
+	size_t len = sizeof(struct madt);
+	const struct madt_ioapic ioapic = {MADT_IOAPIC, sizeof ioapic, c->ioapic_id, 0, c->ioapic_base, 0};
+	const struct madt_override timer = {MADT_OVERRIDE, sizeof timer, 0, ISA_IRQ_TIMER, GSI_TIMER, 0};
+	const struct madt_override sci = {MADT_OVERRIDE, sizeof sci, 0, PM_SCI_GSI, PM_SCI_GSI, MADT_ACTIVE_HIGH_LEVEL};
+	const struct madt_lapic_nmi nmi = {MADT_LAPIC_NMI, sizeof nmi, MADT_ALL_PROCESSORS, 0, 1};
+
+	for (unsigned i = 0; i < c->cpus; i++, len += sizeof(struct madt_lapic)) {
+		const struct madt_lapic lapic = {MADT_LAPIC, sizeof lapic, (uint8_t)i, (uint8_t)i, MADT_LAPIC_ENABLED};
+
+		memcpy(buffer + len, &lapic, sizeof lapic);
+	}
+	memcpy(buffer + len, &ioapic, sizeof ioapic);
+	len += sizeof ioapic;
+	memcpy(buffer + len, &timer, sizeof timer);
+	len += sizeof timer;
+	memcpy(buffer + len, &sci, sizeof sci);
+	len += sizeof sci;
+	memcpy(buffer + len, &nmi, sizeof nmi);
+	len += sizeof nmi;
+	const struct madt madt = {
+		.header = header("APIC", MADT_REVISION, len), .lapic_base = c->lapic_base, .flags = MADT_PCAT_COMPAT};
+	memcpy(buffer, &madt, sizeof madt);
+	return append(b, buffer, len);
+}
+
+/* ---- RSDT, XSDT, RSDP ---- */
+
+#define ROOT_ENTRIES 2
+
+static uint64_t add_rsdt(struct builder *b, const uint64_t entry[ROOT_ENTRIES])
+{
+	struct {
+		struct header header;
+		uint32_t entry[ROOT_ENTRIES];
+	} PACKED rsdt = {.header = header("RSDT", 1, sizeof rsdt), .entry = {(uint32_t)entry[0], (uint32_t)entry[1]}};
+
+	return append(b, &rsdt, sizeof rsdt);
+}
+
+static uint64_t add_xsdt(struct builder *b, const uint64_t entry[ROOT_ENTRIES])
+{
+	struct {
+		struct header header;
+		uint64_t entry[ROOT_ENTRIES];
+	} PACKED xsdt = {.header = header("XSDT", 1, sizeof xsdt), .entry = {entry[0], entry[1]}};
+
+	return append(b, &xsdt, sizeof xsdt);
+}
+
+static void fill_rsdp(void *p, uint64_t rsdt, uint64_t xsdt)
+{
+	struct rsdp r = {.revision = 2, .rsdt = (uint32_t)rsdt, .length = sizeof r, .xsdt = xsdt};
+
+	memcpy(r.signature, "RSD PTR ", sizeof r.signature);
+	memcpy(r.oem_id, OEM_ID, sizeof r.oem_id);
+	r.checksum = checksum(&r, offsetof(struct rsdp, length));
+	r.extended_checksum = checksum(&r, sizeof r);
+	memcpy(p, &r, sizeof r);
+}
+
+int acpi_build(struct memory *memory, uint64_t gpa, uint64_t size, const struct acpi_config *config, uint64_t *rsdp)
+{
+	if (gpa % FACS_ALIGN || gpa > UINT32_MAX || size > UINT32_MAX - gpa || !config->cpus || config->cpus > 255)
+		return -EINVAL;
+	struct builder b = {.buffer = calloc(1, size ? size : 1), .gpa = gpa, .size = size};
+	if (!b.buffer)
+		return -ENOMEM;
+	void *root = reserve(&b, sizeof(struct rsdp), TABLE_ALIGN); /* where gpa is */
+	uint64_t dsdt = add_dsdt(&b, config), facs = add_facs(&b);
+	const uint64_t entry[ROOT_ENTRIES] = {add_fadt(&b, facs, dsdt), add_madt(&b, config)};
+	uint64_t rsdt = add_rsdt(&b, entry), xsdt = add_xsdt(&b, entry);
+	int r = b.failed ? -ENOSPC : 0;
+	if (!r) {
+		fill_rsdp(root, rsdt, xsdt);
+		r = memory_write(memory, gpa, b.buffer, b.len);
+		*rsdp = gpa;
+		LOG(LOG_ACPI, "%llu bytes of tables at %#llx", (unsigned long long)b.len, (unsigned long long)gpa);
+	}
+	free(b.buffer);
+	return r;
+}

@@ -1,0 +1,30 @@
+/*
+ * ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, MADT, DSDT, written into guest memory.
+ *
+ * Source: ACPI specification 5.0, chapters 5 "Software Programming Model" and 20 "AML". Called while the machine is built.
+ */
+#ifndef RINGSIDE_ACPI_H
+#define RINGSIDE_ACPI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct memory;
+
+/* Where firmware tables of a PC are looked for: a 16-byte boundary in 0xe0000-0xfffff. */
+#define ACPI_BASE 0xe0000ull
+#define ACPI_SIZE 0x10000ull /* bytes to reserve in the memory map (E820 type 3 or 2) */
+
+struct acpi_config {
+	unsigned cpus;         /* 1..255; APIC IDs are 0..cpus-1 */
+	uint32_t lapic_base;   /* 0xfee00000 */
+	uint32_t ioapic_base;  /* 0xfec00000 */
+	uint8_t ioapic_id;
+	bool serial;           /* COM1 at 0x3f8, IRQ 4 */
+};
+
+/* Writes the tables to [gpa, gpa+size), RSDP first: *rsdp = gpa. gpa a multiple of 64, below 4 GiB.
+ * 0, -EINVAL, -ENOSPC when they do not fit, -EFAULT when it is not RAM. */
+int acpi_build(struct memory *memory, uint64_t gpa, uint64_t size, const struct acpi_config *config, uint64_t *rsdp);
+
+#endif

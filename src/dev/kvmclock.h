@@ -1,0 +1,51 @@
+/*
+ * KVM's paravirtual clock (kvmclock) and the hypercalls that belong to it: the MSRs 0x11, 0x12,
+ * 0x4b564d00 and 0x4b564d01, and the records in guest memory that they name.
+ *
+ * The records of all vCPUs are made from one pair (host TSC, ns), so that time is the same on all of
+ * them, and are made again every second so that guest time follows the host's CLOCK_MONOTONIC.
+ *
+ * Called under vm->lock. Source: Linux Documentation/virt/kvm/x86/{msr,hypercalls,cpuid}.rst.
+ */
+#ifndef RINGSIDE_KVMCLOCK_H
+#define RINGSIDE_KVMCLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct memory;
+struct timer_queue;
+struct kvmclock;
+
+/* CPUID 0x40000001 EAX bits that this file makes true: clock source by old and by new MSRs, no delay
+ * needed after port I/O, KICK_CPU (only with ops->kick), and a clock that is the same on all vCPUs. */
+#define KVMCLOCK_FEATURES (1u << 0 | 1u << 1 | 1u << 3 | 1u << 24)
+#define KVMCLOCK_FEATURE_PV_UNHALT (1u << 7)
+
+struct kvmclock_ops {
+	uint64_t (*tsc)(void *opaque);                          /* the host's TSC now (what cpu_env.tsc gives) */
+	bool (*kick)(void *opaque, uint32_t apic_id);           /* KICK_CPU: wake it from HLT; false: none such. NULL: not offered */
+	uint64_t (*realtime)(void *opaque);                     /* ns since 1970; NULL: CLOCK_REALTIME. For tests */
+};
+
+/* `tsc_khz`: the rate of ops->tsc. vcpus: 1..64. NULL: errno. */
+struct kvmclock *kvmclock_new(struct memory *memory, struct timer_queue *timers, unsigned vcpus, uint64_t tsc_khz,
+			      const struct kvmclock_ops *ops, void *opaque);
+void kvmclock_free(struct kvmclock *c);
+void kvmclock_reset(struct kvmclock *c); /* all records are off; time goes on */
+
+/* For cpu_env.pv_read / pv_write of vCPU `vcpu`. False: no such MSR, #GP. `tsc_offset`: guest TSC minus
+ * ops->tsc on this vCPU (tsc_offset + tsc_adjust of struct cpu). */
+bool kvmclock_msr_read(const struct kvmclock *c, unsigned vcpu, uint32_t msr, uint64_t *value);
+bool kvmclock_msr_write(struct kvmclock *c, unsigned vcpu, uint32_t msr, uint64_t value, uint64_t tsc_offset);
+/* The guest changed its TSC on this vCPU (by MSR): its record is made again. */
+void kvmclock_tsc_changed(struct kvmclock *c, unsigned vcpu, uint64_t tsc_offset);
+/* For cpu_env.hypercall: the result for RAX. Who calls has checked CPL 0 (else the result is -KVM_EPERM). */
+uint64_t kvmclock_hypercall(struct kvmclock *c, unsigned vcpu, uint64_t nr, const uint64_t arg[4]);
+
+/* Nanoseconds of guest time now. */
+uint64_t kvmclock_now(const struct kvmclock *c);
+
+#define KVM_EPERM 1ull
+
+#endif

@@ -1,0 +1,126 @@
+/*
+ * Buses: a sorted array of regions, found by binary search. See bus.h.
+ *
+ * An access is cut into pieces that are naturally aligned within their region and no wider than the
+ * device takes, little end first, as a chip set does. Compiled with -mgeneral-regs-only.
+ */
+#include "mem/bus.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Index of the first region that ends after `addr`; count when there is none. */
+static unsigned find(const struct bus *b, uint64_t addr)
+{
+	unsigned lo = 0, hi = b->count;
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+		const struct bus_region *r = &b->region[mid];
+
+		if (addr >= r->base && addr - r->base >= r->len)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+int bus_register(struct bus *b, uint64_t base, uint64_t len, const struct bus_ops *ops, void *dev, const char *name)
+{
+	if (!len || base + (len - 1) < base)
+		return -EINVAL;
+	unsigned i = find(b, base);
+	if (i < b->count && b->region[i].base <= base + (len - 1))
+		return -EEXIST;
+	/* `find` skips regions that end at or before base, so none before i overlaps. */
+	if (b->count == BUS_REGIONS_MAX)
+		return -ENOSPC;
+	memmove(&b->region[i + 1], &b->region[i], (b->count - i) * sizeof b->region[0]);
+	b->region[i] = (struct bus_region){.base = base, .len = len, .ops = ops, .dev = dev, .name = name};
+	b->count++;
+	return 0;
+}
+
+/* The region that holds `addr`, or NULL and *gap = the bytes from addr on that none holds. */
+static const struct bus_region *lookup(const struct bus *b, uint64_t addr, uint64_t *gap)
+{
+	unsigned i = find(b, addr);
+
+	if (i == b->count) {
+		*gap = UINT64_MAX;
+		return NULL;
+	}
+	const struct bus_region *r = &b->region[i];
+	if (addr < r->base) {
+		*gap = r->base - addr;
+		return NULL;
+	}
+	return r;
+}
+
+/* How many of `size` bytes at `offset` of the region go in one access: a power of 2. */
+static unsigned piece_size(const struct bus_region *r, uint64_t offset, unsigned size)
+{
+	unsigned n = r->ops->max_size ? r->ops->max_size : 8;
+
+	while (n > size || (offset & (n - 1)) || n > r->len - offset)
+		n /= 2;
+	return n;
+}
+
+static uint64_t mask(unsigned size)
+{
+	return size >= 8 ? UINT64_MAX : (1ull << size * 8) - 1;
+}
+
+bool bus_read(struct bus *b, uint64_t addr, unsigned size, uint64_t *value)
+{
+	uint64_t result = 0;
+	bool claimed = true;
+
+	for (unsigned done = 0; done < size;) {
+		uint64_t gap, piece;
+		unsigned n;
+		const struct bus_region *r = lookup(b, addr + done, &gap);
+
+		if (r) {
+			uint64_t offset = addr + done - r->base;
+
+			n = piece_size(r, offset, size - done);
+			piece = r->ops->read ? r->ops->read(r->dev, offset, n) & mask(n) : mask(n);
+		} else {
+			n = gap < size - done ? (unsigned)gap : size - done;
+			piece = mask(n);
+			claimed = false;
+		}
+		result |= piece << done * 8;
+		done += n;
+	}
+	*value = result;
+	return claimed;
+}
+
+bool bus_write(struct bus *b, uint64_t addr, unsigned size, uint64_t value)
+{
+	bool claimed = true;
+
+	for (unsigned done = 0; done < size;) {
+		uint64_t gap;
+		unsigned n;
+		const struct bus_region *r = lookup(b, addr + done, &gap);
+
+		if (r) {
+			uint64_t offset = addr + done - r->base;
+
+			n = piece_size(r, offset, size - done);
+			if (r->ops->write)
+				r->ops->write(r->dev, offset, value >> done * 8 & mask(n), n);
+		} else {
+			n = gap < size - done ? (unsigned)gap : size - done;
+			claimed = false;
+		}
+		done += n;
+	}
+	return claimed;
+}

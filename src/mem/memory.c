@@ -1,0 +1,129 @@
+/*
+ * Guest physical memory: one memfd, one contiguous host mapping, one byte of state a page.
+ *
+ * Owns struct memory. memory_init and memory_free belong to the thread that builds the VM; the
+ * copying accessors may be called from any thread, they do not lock (RAM is shared like real RAM),
+ * and page state is changed by atomic operations only.
+ */
+#include "mem/memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+/* RAM that the host has in all: a guest with more than this could only ever die of it. */
+static uint64_t memory_host_size(void)
+{
+	struct sysinfo info;
+
+	if (sysinfo(&info) < 0)
+		return UINT64_MAX;
+	return (uint64_t)info.totalram * info.mem_unit;
+}
+
+int memory_init(struct memory *m, uint64_t size)
+{
+	int err;
+
+	memset(m, 0, sizeof *m);
+	m->fd = -1;
+	if (size == 0 || size % PAGE_SIZE || size > INT64_MAX)
+		return -EINVAL;
+	if (size > memory_host_size())
+		return -ENOMEM;
+
+	m->size = size;
+	m->low = size < MEMORY_LOW_MAX ? size : MEMORY_LOW_MAX;
+	m->fd = memfd_create("ringside-ram", MFD_CLOEXEC);
+	if (m->fd < 0 || ftruncate(m->fd, (off_t)size) < 0)
+		goto fail;
+	m->base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
+	if (m->base == MAP_FAILED) {
+		m->base = NULL;
+		goto fail;
+	}
+	/* Advice only: a host without huge pages for shared memory says no, and nothing is lost. */
+	madvise(m->base, size, MADV_HUGEPAGE);
+
+	/* Pages of state that are never touched cost nothing. */
+	m->state = mmap(NULL, size >> PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			-1, 0);
+	if (m->state == MAP_FAILED) {
+		m->state = NULL;
+		goto fail;
+	}
+	return 0;
+
+fail:
+	err = errno;
+	memory_free(m);
+	return -err;
+}
+
+void memory_free(struct memory *m)
+{
+	if (m->state)
+		munmap(m->state, m->size >> PAGE_SHIFT);
+	if (m->base)
+		munmap(m->base, m->size);
+	if (m->fd >= 0)
+		close(m->fd);
+	memset(m, 0, sizeof *m);
+	m->fd = -1;
+}
+
+/* Marks the pages of [off, off+len) dirty, and tells the engine when translated code is among them. */
+static void memory_touch(struct memory *m, uint64_t gpa, uint64_t off, uint64_t len)
+{
+	bool code = false;
+
+	for (uint64_t page = off >> PAGE_SHIFT; page <= (off + len - 1) >> PAGE_SHIFT; page++) {
+		uint8_t state = __atomic_load_n(&m->state[page], __ATOMIC_RELAXED);
+
+		code |= state & PAGE_HAS_CODE;
+		if (!(state & PAGE_DIRTY))
+			__atomic_fetch_or(&m->state[page], PAGE_DIRTY, __ATOMIC_RELAXED);
+	}
+	if (code && m->code_write)
+		m->code_write(m->code_write_opaque, gpa, len);
+}
+
+int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len)
+{
+	uint64_t off = memory_offset(m, gpa, len);
+
+	if (len == 0)
+		return 0;
+	if (off == MEMORY_NOT_RAM)
+		return -EFAULT;
+	memcpy(buf, m->base + off, len);
+	return 0;
+}
+
+int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len)
+{
+	uint64_t off = memory_offset(m, gpa, len);
+
+	if (len == 0)
+		return 0;
+	if (off == MEMORY_NOT_RAM)
+		return -EFAULT;
+	memory_touch(m, gpa, off, len);
+	memcpy(m->base + off, buf, len);
+	return 0;
+}
+
+int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len)
+{
+	uint64_t off = memory_offset(m, gpa, len);
+
+	if (len == 0)
+		return 0;
+	if (off == MEMORY_NOT_RAM)
+		return -EFAULT;
+	memory_touch(m, gpa, off, len);
+	memset(m->base + off, byte, len);
+	return 0;
+}
