@@ -23,7 +23,8 @@
 
 struct vm;
 struct lapic;
-struct pc; /* the devices: machine/pc.c */
+struct pc;      /* the devices: machine/pc.c */
+struct console; /* the host's end of the serial line: machine/console.c */
 
 struct vcpu_stats {
 	uint64_t exits[EXIT_REASON_COUNT];
@@ -37,6 +38,18 @@ struct vcpu {
 	pthread_t thread;
 	bool thread_started;
 	pthread_cond_t wake; /* with vm->lock: HLT ends, INIT/SIPI came, the VM stops */
+	bool in_guest;       /* under vm->lock: between VM entry and VM exit, so that a kick must reach the engine */
+	/* Asked for by other vCPUs or devices, under vm->lock; the prepare step takes them. */
+	bool init_pending, nmi_pending;
+	bool wait_sipi;  /* an application processor after RESET or INIT */
+	int sipi_vector; /* -1: none came */
+	/* An event that is being delivered; it stays here while its delivery needs I/O done outside. */
+	struct {
+		bool valid;
+		enum event_type type;
+		uint8_t vector;
+	} event;
+	uint64_t tsc_offset; /* as the paravirtual clock knows it */
 	struct vcpu_stats stats;
 };
 
@@ -45,7 +58,8 @@ enum vm_end {
 	VM_POWER_OFF,
 	VM_RESET,        /* a reset was asked for */
 	VM_TRIPLE_FAULT,
-	VM_QUIT,         /* the user: Ctrl-A x, a signal */
+	VM_QUIT,         /* the user: Ctrl-A x, or who called vm_stop */
+	VM_OUTPUT_CLOSED, /* nobody reads the serial line any more */
 	VM_DEBUG_EXIT,   /* ISA debug exit: vm->debug_exit_code */
 	VM_ERROR,
 };
@@ -58,7 +72,14 @@ struct vm_config {
 	bool no_reboot;
 	int debug_exit_port; /* -1 = none */
 	bool testdev;
-	bool stats;
+	/* The host's end of the serial line; -1: none, output is dropped. Neither is made non-blocking. */
+	int input_fd, output_fd;
+	bool escape_keys; /* Ctrl-A in the input is for Ringside, see console.c */
+	/* One more descriptor for the I/O thread to poll, and what to do when it is readable (vm->lock not
+	 * held): signals, for a program whose only VM this is. host_fd -1: none. */
+	int host_fd;
+	void (*host_ready)(void *opaque, struct vm *vm);
+	void *host_opaque;
 };
 
 struct vm {
@@ -72,24 +93,35 @@ struct vm {
 	unsigned vcpu_count;
 	struct vcpu *vcpu[VCPUS_MAX];
 	struct pc *pc;
+	struct console *console;
 	enum vm_end end; /* under lock; vm_stop sets it once */
 	int debug_exit_code;
+	char *report;    /* VM_TRIPLE_FAULT, VM_ERROR: what happened and the vCPU's state, as text */
 	int wake_fd;     /* eventfd: the I/O thread has something to look at */
 	uint64_t started; /* ns */
 };
 
-/* Builds the machine of `config`. NULL: *error is one line for the user (static or in a buffer of the vm). */
+/* Builds the machine of `config` (whose strings must outlive it). NULL: *error is one line for the user,
+ * valid until this thread's next vm_create. */
 struct vm *vm_create(const struct vm_config *config, const char **error);
 void vm_destroy(struct vm *vm);
 /* Starts the vCPUs and serves I/O on the calling thread until the guest ends. */
 enum vm_end vm_run(struct vm *vm);
 /* Ends the VM (first caller wins). Any thread, vm->lock held. */
 void vm_stop(struct vm *vm, enum vm_end end);
-void vm_print_stats(struct vm *vm, FILE *out);
+/* Makes the I/O thread look at its descriptors again. Any thread. */
+void vm_wake_io(struct vm *vm);
+void vm_print_stats(struct vm *vm, FILE *out); /* stats.c; vm->lock not held */
 
-/* vcpu.c: the one loop, a vCPU thread's main function. */
+/* vcpu.c: a vCPU's life. vcpu_new: 0 or -errno; the VM's memory, CPUID table and engine are there. */
+int vcpu_new(struct vm *vm, unsigned index);
+void vcpu_free(struct vcpu *v);
+/* The one loop, a vCPU thread's main function. */
 void *vcpu_main(void *vcpu);
 /* Something may be pending for this vCPU: wakes it from HLT or out of the guest. vm->lock held. */
 void vcpu_kick(struct vcpu *v);
+
+/* vcpu_env.c: what the processor asks of the machine; opaque is the struct vcpu. */
+extern const struct cpu_env vcpu_env;
 
 #endif

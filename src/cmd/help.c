@@ -1,0 +1,28 @@
+/* ringside --help, ringside --version. */
+#include <stdio.h>
+
+#include "cmd/cmd.h"
+
+int cmd_help(void)
+{
+	fputs("ringside " RINGSIDE_VERSION ": a virtual machine monitor for x86-64\n"
+	      "\n"
+	      "usage:\n"
+	      "  ringside run --kernel FILE [options]   boot a guest; its serial console is this terminal\n"
+	      "  ringside run --help                    all options, the console's keys, exit statuses\n"
+	      "  ringside --version\n"
+	      "\n"
+	      "example: boot Linux to whatever the initrd starts\n"
+	      "  ringside run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\"\n"
+	      "\n"
+	      "No KVM, no root privileges and no kernel module are needed: the guest's code runs by binary\n"
+	      "translation. Ctrl-A x ends a guest, Ctrl-A h lists the other keys.\n",
+	      stdout);
+	return STATUS_OK;
+}
+
+int cmd_version(void)
+{
+	puts("ringside " RINGSIDE_VERSION);
+	return STATUS_OK;
+}

@@ -1,0 +1,254 @@
+/*
+ * The command line of `ringside run`. One table of options: parsing and help both come from it.
+ * Main thread.
+ */
+#include "cmd/options.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "dev/debug.h"
+#include "util/log.h"
+
+#define DEFAULT_MEMORY (512ull << 20)
+
+struct option {
+	const char *name, *argument; /* NULL: takes none */
+	const char *help;
+	int (*set)(struct run_options *o, const char *value);
+};
+
+static int bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static int bad(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("ringside run: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return -EINVAL;
+}
+
+/* A number in decimal or, with 0x, in hexadecimal; *end is what follows. False: none, or too large. */
+static bool number(const char *s, uint64_t *value, const char **end)
+{
+	char *e;
+
+	if (*s < '0' || *s > '9')
+		return false;
+	errno = 0;
+	*value = strtoull(s, &e, s[0] == '0' && (s[1] == 'x' || s[1] == 'X') ? 16 : 10);
+	*end = e;
+	return errno == 0 && e != s;
+}
+
+static int set_kernel(struct run_options *o, const char *v)
+{
+	o->vm.kernel = v;
+	return 0;
+}
+static int set_initrd(struct run_options *o, const char *v)
+{
+	o->vm.initrd = v;
+	return 0;
+}
+static int set_append(struct run_options *o, const char *v)
+{
+	o->vm.append = v;
+	return 0;
+}
+static int set_no_reboot(struct run_options *o, const char *v)
+{
+	(void)v;
+	o->vm.no_reboot = true;
+	return 0;
+}
+static int set_testdev(struct run_options *o, const char *v)
+{
+	(void)v;
+	o->vm.testdev = true;
+	return 0;
+}
+static int set_stats(struct run_options *o, const char *v)
+{
+	(void)v;
+	o->stats = true;
+	return 0;
+}
+static int set_help(struct run_options *o, const char *v)
+{
+	(void)v;
+	o->help = true;
+	return 0;
+}
+
+static int set_memory(struct run_options *o, const char *v)
+{
+	static const char units[] = "KMGT";
+	const char *end, *unit;
+	unsigned shift = 20;
+	uint64_t n;
+
+	if (!number(v, &n, &end))
+		return bad("--memory %s: a size like 512M or 2G is wanted", v);
+	if (*end != '\0') {
+		unit = strchr(units, *end >= 'a' ? *end - 'a' + 'A' : *end);
+		if (!unit || end[1] != '\0')
+			return bad("--memory %s: unknown unit; K, M, G or T are wanted, and a plain number is MiB", v);
+		shift = 10 * (unsigned)(unit - units + 1);
+	}
+	if (n == 0)
+		return bad("--memory %s: a guest without memory cannot run", v);
+	if (n > (uint64_t)INT64_MAX >> shift)
+		return bad("--memory %s: more than this host has", v);
+	o->vm.memory_size = ((n << shift) + PAGE_SIZE - 1) & PAGE_MASK;
+	return 0;
+}
+
+static int set_cpus(struct run_options *o, const char *v)
+{
+	const char *end;
+	uint64_t n;
+
+	if (!number(v, &n, &end) || *end || n < 1 || n > VCPUS_MAX)
+		return bad("--cpus %s: a number from 1 to %d is wanted", v, VCPUS_MAX);
+	o->vm.cpus = (unsigned)n;
+	return 0;
+}
+
+static int set_engine(struct run_options *o, const char *v)
+{
+	char known[256] = "";
+
+	o->vm.engine = engine_find(v);
+	if (o->vm.engine)
+		return 0;
+	for (unsigned i = 0; engines[i]; i++) {
+		size_t len = strlen(known);
+
+		snprintf(known + len, sizeof known - len, "%s%s", i ? ", " : "", engines[i]->name);
+	}
+	return bad("--engine %s: unknown engine; there are: %s", v, known);
+}
+
+static int set_debug_exit(struct run_options *o, const char *v)
+{
+	const char *end;
+	uint64_t n;
+
+	if (!number(v, &n, &end) || *end || n > 0x10000 - DEBUG_EXIT_PORTS)
+		return bad("--debug-exit %s: a port like 0xf4 is wanted, 0 to %#x", v, 0x10000 - DEBUG_EXIT_PORTS);
+	o->vm.debug_exit_port = (int)n;
+	return 0;
+}
+
+static int set_log(struct run_options *o, const char *v)
+{
+	const char *word;
+	int len;
+
+	(void)o;
+	if (log_enable(v, &word, &len) == 0)
+		return 0;
+	return bad("--log %s: unknown topic '%.*s'; 'ringside run --help' lists them", v, len, word);
+}
+
+static const struct option options[] = {
+	{"--kernel", "FILE", "Linux bzImage, ELF kernel with a PVH entry, or Multiboot image", set_kernel},
+	{"--initrd", "FILE", "initial RAM disk; for a Multiboot kernel its module", set_initrd},
+	{"--append", "TEXT", "the kernel's command line; Linux wants console=ttyS0 in it to talk here", set_append},
+	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
+	{"--cpus", "N", "virtual processors, default 1", set_cpus},
+	{"--engine", "NAME", "how guest code runs, see below", set_engine},
+	{"--no-reboot", NULL, "a guest that resets ends instead of booting again", set_no_reboot},
+	{"--stats", NULL, "statistics on stderr at the end", set_stats},
+	{"--log", "TOPICS", "log lines on stderr; topics separated by commas, see below", set_log},
+	{"--debug-exit", "PORT", "a guest's write of N to this port ends it with status 2N+1", set_debug_exit},
+	{"--testdev", NULL, "test registers that kvm-unit-tests use", set_testdev},
+	{"--help", NULL, "this text", set_help},
+};
+
+static const struct option *option_find(const char *name, size_t len)
+{
+	for (unsigned i = 0; i < sizeof options / sizeof options[0]; i++)
+		if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+			return &options[i];
+	return NULL;
+}
+
+int options_parse(struct run_options *o, int argc, char **argv)
+{
+	*o = (struct run_options){.vm = {
+					  .memory_size = DEFAULT_MEMORY,
+					  .cpus = 1,
+					  .engine = engines[0],
+					  .debug_exit_port = -1,
+					  .input_fd = -1,
+					  .output_fd = -1,
+					  .host_fd = -1,
+				  }};
+	for (int i = 0; i < argc; i++) {
+		const char *equals = strchr(argv[i], '=');
+		size_t len = equals ? (size_t)(equals - argv[i]) : strlen(argv[i]);
+		const struct option *option = option_find(argv[i], len);
+		const char *value = equals ? equals + 1 : NULL;
+
+		if (!option)
+			return bad("unknown option '%.*s'; try 'ringside run --help'", (int)len, argv[i]);
+		if (!option->argument && value)
+			return bad("%s takes no value", option->name);
+		if (option->argument && !value) {
+			if (++i == argc)
+				return bad("%s wants %s behind it", option->name, option->argument);
+			value = argv[i];
+		}
+		int r = option->set(o, value);
+		if (r < 0)
+			return r;
+	}
+	if (!o->help && !o->vm.kernel)
+		return bad("no --kernel FILE given; try 'ringside run --help'");
+	return 0;
+}
+
+void options_help(void)
+{
+	static const struct {
+		const char *name, *help;
+	} topics[] = {
+#define X(id, name, help) {name, help},
+		LOG_TOPICS(X)
+#undef X
+	};
+
+	puts("usage: ringside run --kernel FILE [options]\n\noptions:");
+	for (unsigned i = 0; i < sizeof options / sizeof options[0]; i++)
+		printf("  %-13s %-7s %s\n", options[i].name, options[i].argument ? options[i].argument : "",
+		       options[i].help);
+	puts("\nengines (--engine), the default first:");
+	for (unsigned i = 0; engines[i]; i++)
+		printf("  %-10s %s\n", engines[i]->name, engines[i]->help);
+	puts("\nlog topics (--log; `all` is every one):");
+	for (unsigned i = 0; i < sizeof topics / sizeof topics[0]; i++)
+		printf("  %-10s %s\n", topics[i].name, topics[i].help);
+	puts("\nThe guest's serial console is stdin and stdout: a terminal (set to raw mode and restored), pipes or\n"
+	     "files. At a terminal Ctrl-A is Ringside's: Ctrl-A x ends the guest, Ctrl-A h lists the keys.\n"
+	     "SIGUSR1 prints statistics.\n"
+	     "\n"
+	     "exit status:");
+	printf("  %-5d the guest powered off, reset with --no-reboot, or was ended by Ctrl-A x\n", STATUS_OK);
+	printf("  %-5d the guest could not be started, or the engine could not go on\n", STATUS_ERROR);
+	printf("  %-5d bad command line\n", STATUS_USAGE);
+	printf("  %-5d triple fault: the state of the vCPU is on stderr\n", STATUS_TRIPLE_FAULT);
+	printf("  %-5s the guest wrote N to the --debug-exit port\n", "2N+1");
+	printf("  %-5s ended by signal S; a closed stdout counts as SIGPIPE\n", "128+S");
+	puts("\nexample:\n"
+	     "  ringside run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0 quiet\" --memory 1G");
+}

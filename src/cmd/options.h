@@ -1,0 +1,19 @@
+/* The command line of `ringside run`: a table of options, parsed into a VM's configuration. */
+#ifndef RINGSIDE_OPTIONS_H
+#define RINGSIDE_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "machine/vm.h"
+
+struct run_options {
+	struct vm_config vm;
+	bool stats, help;
+};
+
+/* 0, or -EINVAL and one line on stderr. Strings point into argv. */
+int options_parse(struct run_options *o, int argc, char **argv);
+/* All of `ringside run --help`. */
+void options_help(void);
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * ringside run: builds a VM, runs it in this terminal, and again after a reset. Main thread, which
+ * becomes the VM's I/O thread. Signals come by a descriptor, so they are ordinary events.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cmd/cmd.h"
+#include "cmd/options.h"
+#include "cmd/terminal.h"
+
+struct run {
+	struct run_options options;
+	int signal_fd;
+	int ended_by; /* a signal, or 0 */
+};
+
+static void stop_for_signal(struct run *run, struct vm *vm, int signo)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (vm->end == VM_RUNNING)
+		run->ended_by = signo;
+	vm_stop(vm, VM_QUIT);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+/* Ctrl-Z goes to the guest; a SIGTSTP from elsewhere stops Ringside with the terminal as it was before. */
+static void suspend(void)
+{
+	terminal_restore();
+	raise(SIGSTOP);
+	terminal_raw(STDIN_FILENO);
+}
+
+static void signal_ready(void *opaque, struct vm *vm)
+{
+	struct run *run = opaque;
+	struct signalfd_siginfo info;
+
+	if (read(run->signal_fd, &info, sizeof info) != sizeof info)
+		return;
+	switch (info.ssi_signo) {
+	case SIGUSR1:
+		vm_print_stats(vm, stderr);
+		break;
+	case SIGTSTP:
+		suspend();
+		break;
+	case SIGCONT:
+		terminal_raw(STDIN_FILENO);
+		break;
+	default:
+		stop_for_signal(run, vm, (int)info.ssi_signo);
+		break;
+	}
+}
+
+static int take_signals(struct run *run)
+{
+	static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGTSTP, SIGCONT};
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN); /* write(2) says it */
+	sigemptyset(&set);
+	for (unsigned i = 0; i < sizeof taken / sizeof taken[0]; i++)
+		sigaddset(&set, taken[i]);
+	/* Before any other thread is there: all inherit the mask. */
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	run->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return run->signal_fd < 0 ? -errno : 0;
+}
+
+static int status_of(const struct run *run, const struct vm *vm, enum vm_end end)
+{
+	switch (end) {
+	case VM_POWER_OFF:
+	case VM_RESET:
+		return STATUS_OK;
+	case VM_QUIT:
+		return run->ended_by ? STATUS_SIGNAL + run->ended_by : STATUS_OK;
+	case VM_OUTPUT_CLOSED:
+		return STATUS_SIGNAL + SIGPIPE;
+	case VM_TRIPLE_FAULT:
+		return STATUS_TRIPLE_FAULT;
+	case VM_DEBUG_EXIT:
+		return vm->debug_exit_code & 0xff;
+	case VM_RUNNING:
+	case VM_ERROR:
+		break;
+	}
+	return STATUS_ERROR;
+}
+
+/* One life of the guest, from power-on or reset. *again: it asked for a reset and gets it. */
+static int run_once(struct run *run, bool *again)
+{
+	const char *error;
+	struct vm *vm = vm_create(&run->options.vm, &error);
+
+	*again = false;
+	if (!vm) {
+		terminal_restore();
+		fprintf(stderr, "ringside run: %s\n", error);
+		return STATUS_ERROR;
+	}
+	if (run->options.vm.escape_keys)
+		terminal_raw(STDIN_FILENO);
+	enum vm_end end = vm_run(vm);
+	*again = end == VM_RESET && !run->options.vm.no_reboot;
+	if (!*again)
+		terminal_restore();
+	if (vm->report)
+		fprintf(stderr, "ringside: %s", vm->report);
+	if (run->options.stats)
+		vm_print_stats(vm, stderr);
+	int status = status_of(run, vm, end);
+	vm_destroy(vm);
+	return status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	struct run run = {.signal_fd = -1};
+	bool again;
+	int status, r;
+
+	if (options_parse(&run.options, argc, argv) < 0)
+		return STATUS_USAGE;
+	if (run.options.help) {
+		options_help();
+		return STATUS_OK;
+	}
+	terminal_init();
+	if ((r = take_signals(&run)) < 0) {
+		fprintf(stderr, "ringside run: signalfd: %s\n", strerror(-r));
+		return STATUS_ERROR;
+	}
+	run.options.vm.input_fd = STDIN_FILENO;
+	run.options.vm.output_fd = STDOUT_FILENO;
+	run.options.vm.escape_keys = isatty(STDIN_FILENO);
+	run.options.vm.host_fd = run.signal_fd;
+	run.options.vm.host_ready = signal_ready;
+	run.options.vm.host_opaque = &run;
+	do
+		status = run_once(&run, &again);
+	while (again);
+	close(run.signal_fd);
+	return status;
+}

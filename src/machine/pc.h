@@ -1,0 +1,35 @@
+/*
+ * The devices of a PC, and how they are wired. pc.c assembles them; the rest of src/machine reaches
+ * them through this structure. All under vm->lock once the VM runs.
+ */
+#ifndef RINGSIDE_PC_H
+#define RINGSIDE_PC_H
+
+#include "irq/lapic.h"
+
+struct vm;
+
+struct pc {
+	struct vm *vm;
+	struct lapic_bus lapics; /* the local APICs themselves belong to the vCPUs */
+	struct pic *pic;
+	struct ioapic *ioapic;
+	struct pit *pit;
+	struct rtc *rtc;
+	struct pm *pm;
+	struct uart *com1;
+	struct i8042 *i8042;
+	struct reset_control *reset;
+	struct kvmclock *kvmclock;
+	struct debug_exit *debug_exit; /* NULL unless asked for */
+	struct debug_console *debug_console;
+	struct testdev *testdev; /* NULL unless asked for */
+	uint64_t rsdp;           /* GPA of the ACPI root pointer */
+};
+
+/* Builds all devices of vm on its buses, the local APICs of its vCPUs, and the ACPI tables. 0 or -errno:
+ * what was built is freed by pc_free. */
+int pc_new(struct vm *vm);
+void pc_free(struct vm *vm);
+
+#endif

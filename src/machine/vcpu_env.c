@@ -1,0 +1,130 @@
+/*
+ * What the processor asks of the machine in the middle of an instruction: time, its local APIC,
+ * paravirtual MSRs and hypercalls.
+ *
+ * Runs on the vCPU's thread while it is in the guest, without vm->lock, with guest vector state
+ * possibly in the host's registers. This file is compiled with -mgeneral-regs-only, and whatever
+ * calls further puts that state away first (the engine brings it back when it is needed).
+ */
+#include "cpu/fpu.h"
+#include "dev/kvmclock.h"
+#include "irq/lapic.h"
+#include "machine/pc.h"
+#include "machine/vm.h"
+#include "util/log.h"
+
+/* Enters the machine's code: vector state safe, lock held. */
+static struct vcpu *machine_enter(void *opaque)
+{
+	struct vcpu *v = opaque;
+
+	cpu_fpu_leave(&v->cpu);
+	pthread_mutex_lock(&v->vm->lock);
+	return v;
+}
+
+static void machine_leave(struct vcpu *v) { pthread_mutex_unlock(&v->vm->lock); }
+
+static uint64_t env_tsc(void *opaque)
+{
+	(void)opaque;
+	return __builtin_ia32_rdtsc();
+}
+
+static uint8_t env_get_tpr(void *opaque)
+{
+	struct vcpu *v = machine_enter(opaque);
+	uint8_t cr8 = lapic_get_cr8(v->lapic);
+
+	machine_leave(v);
+	return cr8;
+}
+
+static void env_set_tpr(void *opaque, uint8_t cr8)
+{
+	struct vcpu *v = machine_enter(opaque);
+
+	lapic_set_cr8(v->lapic, cr8);
+	machine_leave(v);
+}
+
+static uint64_t env_get_apic_base(void *opaque)
+{
+	struct vcpu *v = machine_enter(opaque);
+	uint64_t base = lapic_get_base(v->lapic);
+
+	machine_leave(v);
+	return base;
+}
+
+static bool env_set_apic_base(void *opaque, uint64_t value)
+{
+	struct vcpu *v = machine_enter(opaque);
+	bool ok = lapic_set_base(v->lapic, value);
+
+	machine_leave(v);
+	return ok;
+}
+
+static bool env_x2apic_read(void *opaque, uint32_t msr, uint64_t *value)
+{
+	struct vcpu *v = machine_enter(opaque);
+	bool ok = lapic_msr_read(v->lapic, msr, value);
+
+	machine_leave(v);
+	return ok;
+}
+
+static bool env_x2apic_write(void *opaque, uint32_t msr, uint64_t value)
+{
+	struct vcpu *v = machine_enter(opaque);
+	bool ok = lapic_msr_write(v->lapic, msr, value);
+
+	machine_leave(v);
+	return ok;
+}
+
+static bool env_pv_read(void *opaque, uint32_t msr, uint64_t *value)
+{
+	struct vcpu *v = machine_enter(opaque);
+	bool ok = kvmclock_msr_read(v->vm->pc->kvmclock, v->cpu.index, msr, value);
+
+	machine_leave(v);
+	return ok;
+}
+
+static bool env_pv_write(void *opaque, uint32_t msr, uint64_t value)
+{
+	struct vcpu *v = machine_enter(opaque);
+	uint64_t offset = v->cpu.tsc_offset + v->cpu.tsc_adjust;
+	bool ok = kvmclock_msr_write(v->vm->pc->kvmclock, v->cpu.index, msr, value, offset);
+
+	v->tsc_offset = offset;
+	machine_leave(v);
+	return ok;
+}
+
+static uint64_t env_hypercall(void *opaque, uint64_t nr, const uint64_t arg[4])
+{
+	struct vcpu *v = opaque;
+
+	if (v->cpu.cpl != 0)
+		return -KVM_EPERM;
+	machine_enter(v);
+	uint64_t result = kvmclock_hypercall(v->vm->pc->kvmclock, v->cpu.index, nr, arg);
+	machine_leave(v);
+	return result;
+}
+
+const struct cpu_env vcpu_env = {
+	.tsc = env_tsc,
+	.get_tpr = env_get_tpr,
+	.set_tpr = env_set_tpr,
+	.get_apic_base = env_get_apic_base,
+	.set_apic_base = env_set_apic_base,
+	.x2apic_read = env_x2apic_read,
+	.x2apic_write = env_x2apic_write,
+	.pv_read = env_pv_read,
+	.pv_write = env_pv_write,
+	.hypercall = env_hypercall,
+};

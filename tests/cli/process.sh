@@ -1,0 +1,85 @@
+# Sourced by run: how Ringside ends, by exit status, with guests of a few bytes; pipes and signals.
+
+guest "$tmp/halt" f4 eb fd                                      # hlt in a loop, interrupts off
+guest "$tmp/chatter" 66 ba f8 03 b0 79 ee b0 0a ee eb f7        # out 'y', newline, for ever
+# raises RTS; then waits for a byte and sends it back, for ever
+guest "$tmp/echo" 66 ba fc 03 b0 03 ee 66 ba fd 03 ec a8 01 74 f7 66 ba f8 03 ec ee eb ef
+guest "$tmp/ud" 0f 0b                                           # ud2 without an IDT
+guest "$tmp/exit" b0 05 e6 f4 eb fe                             # out 0xf4, 5
+guest "$tmp/reset" b0 fe e6 64 eb fe                            # keyboard controller: pulse reset
+guest "$tmp/reset2" 66 ba f9 0c b0 06 ee eb fe                  # 0xcf9: hard reset
+guest "$tmp/off" 66 ba 04 06 66 b8 00 34 66 ef eb fe            # PM1a control: S5
+guest "$tmp/nowhere" ea 00 00 00 f0 10 00                       # jmp 0x10:0xf0000000
+guest "$tmp/end" b8 f0 ff ff 03 ff e0                           # jmp to the last bytes of 64 MiB
+guest "$tmp/wild" bc 00 00 00 c0 50 eb fd                       # pushes without end, from 0xc0000000 down
+
+engines=$("$ringside" run --help | sed -n '/^engines/,/^$/s/^  \([a-z]*\) .*/\1/p')
+
+# ends NAME STATUS STDERR-PATTERN IMAGE OPTIONS...: on every engine.
+ends() {
+	local name=$1 status=$2 pattern=$3 image=$4 engine got
+	shift 4
+	for engine in $engines; do
+		timeout 20 "$ringside" run --kernel "$image" --memory 64M --engine "$engine" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+		got=$?
+		if [ $got = "$status" ] && grep -qE -- "$pattern" "$tmp/err" || { [ $got = "$status" ] && [ -z "$pattern" ] && [ ! -s "$tmp/err" ]; }; then
+			result ok "$name, $engine"
+		else
+			result not-ok "$name, $engine"
+			echo "# status $got, wanted $status and stderr matching: $pattern"
+			head -n 5 "$tmp/err" | sed 's/^/# /'
+		fi
+	done
+}
+
+ends "power off" 0 '' "$tmp/off"
+ends "debug exit" 11 '' "$tmp/exit" --debug-exit 0xf4
+ends "reset by the keyboard controller, --no-reboot" 0 '' "$tmp/reset" --no-reboot
+ends "reset by port 0xcf9, --no-reboot" 0 '' "$tmp/reset2" --no-reboot
+ends "triple fault" 4 'triple fault' "$tmp/ud"
+ends "a jump into nothing" 4 'triple fault' "$tmp/nowhere"
+ends "off the end of memory" 4 'triple fault' "$tmp/end"
+ends "--stats" 0 '^statistics: ' "$tmp/off" --stats
+
+# A guest that only touches nothing must not keep Ringside from ending.
+timeout -s TERM 2 "$ringside" run --kernel "$tmp/wild" --memory 64M >/dev/null 2>&1 </dev/null
+status=$?
+[ $status = 124 ] || [ $status = 4 ] && result ok "pushes through memory" || { result not-ok "pushes through memory"; echo "# status $status"; }
+
+# signalled NAME STATUS SIGNAL [STDERR-PATTERN]
+signalled() {
+	"$ringside" run --kernel "$tmp/halt" --memory 64M >"$tmp/out" 2>"$tmp/err" </dev/null &
+	local pid=$! got
+	sleep 0.5
+	kill -"$3" $pid
+	if [ "$3" = USR1 ]; then
+		sleep 0.5
+		kill -TERM $pid
+	fi
+	wait $pid
+	got=$?
+	[ $got = "$2" ] && grep -qE "${4-}" "$tmp/err" && result ok "$1" || { [ $got = "$2" ] && [ -z "${4-}" ] && result ok "$1"; } ||
+		{ result not-ok "$1"; echo "# status $got"; }
+}
+signalled "SIGTERM" 143 TERM
+signalled "SIGHUP" 129 HUP
+signalled "SIGUSR1 prints statistics" 143 USR1 '^statistics: '
+# Background jobs of a shell without job control ignore SIGINT: a shell of their own has it back.
+timeout -s INT 1 "$ringside" run --kernel "$tmp/halt" --memory 64M >/dev/null 2>&1 </dev/null
+[ $? = 124 ] && result ok "SIGINT" || result not-ok "SIGINT"
+
+# Pipes, files, nothing.
+got=$(printf 'hello\n' | timeout -s TERM 3 "$ringside" run --kernel "$tmp/echo" --memory 64M 2>/dev/null)
+[ "$got" = hello ] && result ok "stdin and stdout are pipes" || { result not-ok "stdin and stdout are pipes"; echo "# $got"; }
+head -c 20000 "$kernel" >"$tmp/data"
+(cat "$tmp/data"; sleep 2) | timeout -s TERM 4 "$ringside" run --kernel "$tmp/echo" --memory 64M >"$tmp/copy" 2>/dev/null
+cmp -s "$tmp/data" "$tmp/copy" && result ok "20000 bytes of any kind through the serial line and back" ||
+	{ result not-ok "20000 bytes of any kind through the serial line and back"; ls -l "$tmp/data" "$tmp/copy" | sed 's/^/# /'; }
+timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M <&- >"$tmp/out" 2>&1
+[ $? = 0 ] && result ok "stdin is closed" || result not-ok "stdin is closed"
+timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M </dev/null >&- 2>/dev/null
+[ $? = 0 ] && result ok "stdout is closed from the start" || result not-ok "stdout is closed from the start"
+timeout 20 bash -c '"$1" run --kernel "$2" --memory 64M </dev/null 2>/dev/null; echo $? >"$3"' - "$ringside" "$tmp/chatter" "$tmp/status" |
+	head -n 3 >"$tmp/out"
+[ "$(cat "$tmp/status")" = 141 ] && [ "$(wc -l <"$tmp/out")" = 3 ] && result ok "the reader of stdout goes away" ||
+	result not-ok "the reader of stdout goes away"

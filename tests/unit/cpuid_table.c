@@ -1,0 +1,169 @@
+/*
+ * The guest's CPUID: what must be there, what must not, consistency of leaves, dynamic bits.
+ */
+#include "cpu_fixture.h"
+#include "cpu/fpu.h"
+
+#include <cpuid.h>
+#include <time.h>
+
+static uint32_t reg_of(struct cpu *cpu, uint32_t leaf, uint32_t sub, unsigned reg)
+{
+	uint32_t out[4];
+
+	cpuid_execute(cpu, leaf, sub, out);
+	return out[reg];
+}
+
+static void test_features(const struct cpuid_table *t)
+{
+	static const enum feature must[] = { FEATURE_PCID, FEATURE_INVPCID, FEATURE_X2APIC, FEATURE_TSC_DEADLINE,
+					     FEATURE_SMEP, FEATURE_SMAP, FEATURE_UMIP, FEATURE_FSGSBASE, FEATURE_NX,
+					     FEATURE_PDPE1GB, FEATURE_XSAVE, FEATURE_SSE2, FEATURE_LM, FEATURE_APIC,
+					     FEATURE_MTRR, FEATURE_PAT, FEATURE_RDTSCP, FEATURE_TSC_ADJUST,
+					     FEATURE_INVARIANT_TSC, FEATURE_HYPERVISOR };
+	static const enum feature must_not[] = { FEATURE_VMX, FEATURE_SVM, FEATURE_MONITOR, FEATURE_LA57, FEATURE_RTM,
+						 FEATURE_SGX, FEATURE_CET_SS, FEATURE_CET_IBT, FEATURE_WAITPKG,
+						 FEATURE_SPEC_CTRL, FEATURE_STIBP, FEATURE_SSBD, FEATURE_AMD_IBPB,
+						 FEATURE_OSXSAVE, FEATURE_OSPKE, FEATURE_RDPRU };
+
+	for (unsigned i = 0; i < sizeof(must) / sizeof(*must); i++)
+		CHECK(t->has[must[i]]);
+	for (unsigned i = 0; i < sizeof(must_not) / sizeof(*must_not); i++)
+		CHECK(!t->has[must_not[i]]);
+	/* Nothing that runs on the host's units is offered which the host lacks. */
+	uint32_t a, b, c, d;
+	__cpuid_count(7, 0, a, b, c, d);
+	CHECK(!t->has[FEATURE_AVX2] || (b >> 5 & 1));
+	CHECK(!t->has[FEATURE_AVX512F] || (b >> 16 & 1));
+	CHECK(!t->has[FEATURE_SHA] || (b >> 29 & 1));
+	CHECK(!t->has[FEATURE_PKU] || (c >> 4 & 1));
+	CHECK(t->has[FEATURE_PKU] == !!(t->xcr0_mask & XCR0_PKRU));
+	CHECK(!t->has[FEATURE_AVX] || (t->xcr0_mask & XCR0_AVX));
+	CHECK(t->phys_bits >= 36 && t->phys_bits <= 46 && t->linear_bits == 48);
+}
+
+static void test_leaves(struct cpu *cpu)
+{
+	uint32_t max = reg_of(cpu, 0, 0, 0), ext = reg_of(cpu, 0x80000000, 0, 0), out[4];
+
+	CHECK_EQ(max, 0xd);
+	CHECK(ext >= 0x80000008 && ext <= 0x80000021);
+	CHECK_EQ(reg_of(cpu, 0xa, 0, 0), 0); /* no performance counters */
+	CHECK_EQ(reg_of(cpu, 5, 0, 2), 0);   /* no MWAIT */
+	CHECK_EQ(reg_of(cpu, 6, 0, 0), 4);
+	cpuid_execute(cpu, 0x40000000, 0, out);
+	CHECK(!memcmp(out + 1, "KVMKVMKVM\0\0\0", 12));
+	CHECK_EQ(out[0], 0x40000010);
+	CHECK_EQ(reg_of(cpu, 0x40000001, 0, 0), 0x0100000b);
+	CHECK_EQ(reg_of(cpu, 0x40000010, 0, 0), cpu->cpuid->tsc_khz);
+	CHECK_EQ(reg_of(cpu, 0x40000010, 0, 1), 1000000);
+	CHECK_EQ(reg_of(cpu, 0x40000100, 0, 0), 0);
+	if (cpu->cpuid->amd) {
+		CHECK_EQ(reg_of(cpu, 0x12345, 0, 0), 0);
+		CHECK_EQ(reg_of(cpu, 0x8000ffff, 0, 0), 0);
+		CHECK_EQ(reg_of(cpu, 0x80000001, 0, 3) & 0x0183f3ff, reg_of(cpu, 1, 0, 3) & 0x0183f3ff);
+		CHECK_EQ(reg_of(cpu, 0x80000008, 0, 2), 2 << 12 | 3);
+		CHECK_EQ(reg_of(cpu, 0x8000001f, 0, 0), 0); /* no memory encryption */
+	}
+	/* Topology: 4 processors, this is number 2. */
+	CHECK_EQ(reg_of(cpu, 1, 0, 1) >> 24, 2);
+	CHECK_EQ(reg_of(cpu, 1, 0, 1) >> 16 & 0xff, 4);
+	CHECK(reg_of(cpu, 1, 0, 3) >> 28 & 1);
+	CHECK_EQ(reg_of(cpu, 0xb, 0, 1), 1);
+	CHECK_EQ(reg_of(cpu, 0xb, 1, 0), 2);
+	CHECK_EQ(reg_of(cpu, 0xb, 1, 1), 4);
+	CHECK_EQ(reg_of(cpu, 0xb, 1, 2), 0x201);
+	CHECK_EQ(reg_of(cpu, 0xb, 1, 3), 2);
+	CHECK_EQ(reg_of(cpu, 0xb, 2, 2), 2);
+	CHECK_EQ(reg_of(cpu, 0xb, 2, 3), 2);
+	/* Deterministic leaves only: everything answers, whatever is asked. */
+	for (uint32_t leaf = 0; leaf < 0x40; leaf++)
+		for (uint32_t sub = 0; sub < 70; sub++) {
+			cpuid_execute(cpu, leaf, sub, out);
+			cpuid_execute(cpu, 0x40000000 + leaf, sub, out);
+			cpuid_execute(cpu, 0x80000000 + leaf, sub, out);
+			cpuid_execute(cpu, 0xffffffc0 + leaf, sub, out);
+		}
+}
+
+static void test_dynamic(struct cpu *cpu)
+{
+	CHECK(!(reg_of(cpu, 1, 0, 2) >> 27 & 1));
+	CHECK_OK(cpu_write_cr(cpu, 4, CR4_OSXSAVE));
+	CHECK(reg_of(cpu, 1, 0, 2) >> 27 & 1);
+	CHECK_EQ(reg_of(cpu, 0xd, 0, 0), cpu->cpuid->xcr0_mask);
+	CHECK_EQ(reg_of(cpu, 0xd, 0, 1), 576); /* XCR0 = x87 */
+	CHECK_EQ(reg_of(cpu, 0xd, 1, 1), 576);
+	if (cpu->cpuid->xcr0_mask & XCR0_AVX) {
+		CHECK_OK(cpu_xsetbv(cpu, 0, 7));
+		CHECK_EQ(reg_of(cpu, 0xd, 0, 1), 832);
+		CHECK_EQ(reg_of(cpu, 0xd, 1, 1), 832);
+		CHECK_EQ(reg_of(cpu, 0xd, 2, 0), 256);
+		CHECK_EQ(reg_of(cpu, 0xd, 2, 1), 576);
+	}
+	CHECK_EQ(reg_of(cpu, 0xd, 0, 2), cpuid_xsave_size(cpu->cpuid, cpu->cpuid->xcr0_mask, false));
+	CHECK_EQ(reg_of(cpu, 0xd, 63, 0), 0);
+}
+
+/* AVX-512 and PKRU, which this host may not have: made up. */
+static void test_sizes(void)
+{
+	struct cpuid_table t = { 0 };
+
+	t.xsave[2] = (struct xsave_component){ 576, 256, false };
+	t.xsave[5] = (struct xsave_component){ 1088, 64, false };
+	t.xsave[6] = (struct xsave_component){ 1152, 512, false };
+	t.xsave[7] = (struct xsave_component){ 1664, 1024, true };
+	t.xsave[9] = (struct xsave_component){ 2688, 8, false };
+	CHECK_EQ(cpuid_xsave_size(&t, 0x2e7, false), 2696);
+	CHECK_EQ(cpuid_xsave_size(&t, 0x2e7, true), 576 + 256 + 64 + 512 + 1024 + 8);
+	CHECK_EQ(cpuid_xsave_size(&t, 0x203, true), 584);
+	CHECK_EQ(cpuid_xsave_size(&t, 0x203, false), 2696);
+	CHECK_EQ(cpuid_xsave_size(&t, 3, false), 576);
+}
+
+static uint64_t raw_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void test_tsc(const struct cpuid_table *t)
+{
+	struct timespec wait = { .tv_nsec = 200000000 };
+	uint64_t ns = raw_ns(), tsc = __builtin_ia32_rdtsc(), khz;
+
+	nanosleep(&wait, NULL);
+	ns = raw_ns() - ns;
+	tsc = __builtin_ia32_rdtsc() - tsc;
+	khz = tsc * 1000000 / ns;
+	CHECK(t->tsc_khz > khz - khz / 1000 && t->tsc_khz < khz + khz / 1000);
+	printf("# TSC %llu kHz, measured again %llu\n", (unsigned long long)t->tsc_khz, (unsigned long long)khz);
+}
+
+int main(void)
+{
+	static struct cpuid_table t, one;
+	static struct cpu processor;
+	struct cpu *cpu = &processor;
+	struct memory memory;
+
+	CHECK_EQ((uint64_t)cpuid_build(&t, 0), (uint64_t)-22);
+	if (cpuid_build(&t, 4) || cpuid_build(&one, 1) || memory_init(&memory, 1 << 20) ||
+	    cpu_init(cpu, &memory, NULL, NULL, &t, 2))
+		return 1;
+	CHECK(!one.has[FEATURE_HTT] && t.has[FEATURE_HTT]);
+	CHECK(cpuid_build(&one, 64) == 0 && one.count < CPUID_ENTRIES_MAX);
+	printf("# %u rows\n", t.count);
+	test_features(&t);
+	test_leaves(cpu);
+	test_dynamic(cpu);
+	test_sizes();
+	test_tsc(&t);
+	cpu_free(cpu);
+	memory_free(&memory);
+	return report();
+}

@@ -1,0 +1,128 @@
+/*
+ * ACPI fixed hardware: status and enable, SCI, the PM timer, sleep, GPEs.
+ */
+#include "dev/pm.h"
+
+#include "dev_fixture.h"
+
+static struct pm *pm;
+static unsigned offs;
+
+static void power_off(void *opaque)
+{
+	(void)opaque;
+	offs++;
+}
+
+static void start(void)
+{
+	static const struct pm_ops ops = {.power_off = power_off};
+
+	fixture_start();
+	offs = 0;
+	pm = pm_new(&pio, queue, test_line(9), &ops, NULL);
+}
+
+static void stop(void)
+{
+	pm_free(pm);
+	fixture_stop();
+}
+
+static void power_button(void)
+{
+	start();
+	CHECK_EQ(in(PM1A_EVT, 4), 0);
+	pm_power_button(pm);
+	CHECK_EQ(in(PM1A_EVT, 2), 0x100);
+	CHECK_EQ(lines[9].level, 0);
+	out(PM1A_EVT + 2, 2, 0xffff);
+	CHECK_EQ(in(PM1A_EVT + 2, 2), 0x721); /* what there is to enable */
+	CHECK_EQ(lines[9].level, 1);
+	out(PM1A_EVT, 2, 0xfeff);
+	CHECK_EQ(lines[9].level, 1);
+	out(PM1A_EVT, 2, 0x100); /* a one clears */
+	CHECK_EQ(in(PM1A_EVT, 2), 0);
+	CHECK_EQ(lines[9].level, 0);
+	out(PM1A_EVT + 2, 1, 0); /* byte accesses */
+	CHECK_EQ(in(PM1A_EVT, 4), 0x7000000);
+	stop();
+}
+
+static void timer(void)
+{
+	uint32_t a, b;
+
+	start();
+	a = (uint32_t)in(PM_TMR, 4);
+	pass(SECOND);
+	b = (uint32_t)in(PM_TMR, 4);
+	CHECK(b - a >= PM_TIMER_HZ && b - a <= PM_TIMER_HZ + 1);
+	CHECK_EQ(in(PM_TMR + 2, 2), b >> 16);
+	CHECK_EQ(in(PM_TMR + 1, 1), b >> 8 & 0xff);
+	out(PM_TMR, 4, 0);
+	CHECK_EQ(in(PM_TMR, 4), b);
+	/* Its most significant bit changes every 2^31 ticks, 600 s. */
+	out(PM1A_EVT, 2, 0xffff);
+	out(PM1A_EVT + 2, 2, 1);
+	uint64_t left = ((1ull << 31) - (b & 0x7fffffff)) * SECOND / PM_TIMER_HZ;
+	pass(left - SECOND);
+	CHECK_EQ(lines[9].level, 0);
+	pass(2 * SECOND);
+	CHECK_EQ(lines[9].level, 1);
+	CHECK_EQ(in(PM1A_EVT, 2), 1);
+	out(PM1A_EVT, 2, 1);
+	CHECK_EQ(lines[9].level, 0);
+	pass(600 * SECOND);
+	CHECK_EQ(lines[9].rises, 2);
+	stop();
+}
+
+static void sleep_states(void)
+{
+	start();
+	CHECK_EQ(in(PM1A_CNT, 2), 1); /* SCI_EN: there is no legacy mode */
+	out(PM1A_CNT, 2, 0);
+	CHECK_EQ(in(PM1A_CNT, 2), 1);
+	out(PM1A_CNT, 2, PM_SLP_TYP_S5 << 10);
+	CHECK_EQ(offs, 0);
+	CHECK_EQ(in(PM1A_CNT, 2), PM_SLP_TYP_S5 << 10 | 1);
+	out(PM1A_CNT, 2, 1 << 10 | 1 << 13); /* S1, which there is not */
+	CHECK_EQ(offs, 0);
+	out(PM1A_CNT, 2, PM_SLP_TYP_S5 << 10 | 1 << 13 | 1);
+	CHECK_EQ(offs, 1);
+	CHECK_EQ(in(PM1A_CNT, 2) & 1 << 13, 0); /* write-only */
+	stop();
+}
+
+static void gpe(void)
+{
+	start();
+	pm_gpe_raise(pm, 9);
+	pm_gpe_raise(pm, 32);
+	CHECK_EQ(in(PM_GPE0, 4), 1 << 9);
+	CHECK_EQ(lines[9].level, 0);
+	out(PM_GPE0 + 4, 4, 0xffffffff);
+	CHECK_EQ(in(PM_GPE0 + 4, 4), 0xffffffff);
+	CHECK_EQ(lines[9].level, 1);
+	out(PM_GPE0 + 1, 1, 2);
+	CHECK_EQ(lines[9].level, 0);
+	pm_gpe_raise(pm, 31);
+	CHECK_EQ(in(PM_GPE0 + 3, 1), 0x80);
+	pm_reset(pm);
+	CHECK_EQ(in(PM_GPE0, 8), 0);
+	CHECK_EQ(lines[9].level, 0);
+	stop();
+}
+
+int main(void)
+{
+	power_button();
+	timer();
+	sleep_states();
+	gpe();
+	start();
+	abuse(&pio, PM_BASE, 0x20, 50000);
+	stop();
+	return summary();
+}

@@ -1,0 +1,494 @@
+/*
+ * Local APIC: priorities, EOI, LVT, IPIs by every destination form, xAPIC and x2APIC registers and
+ * their errors, IA32_APIC_BASE's states, the timer in its three modes on a queue with manual time.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "irq/lapic.h"
+
+static unsigned passed, failed;
+
+#define CHECK(cond) \
+	do { \
+		if (cond) { \
+			passed++; \
+		} else { \
+			failed++; \
+			printf("not ok: %s:%d: %s\n", __FILE__, __LINE__, #cond); \
+		} \
+	} while (0)
+#define CHECK_EQ(a, b) \
+	do { \
+		uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b); \
+		if (a_ == b_) { \
+			passed++; \
+		} else { \
+			failed++; \
+			printf("not ok: %s:%d: %s is %#llx, not %#llx\n", __FILE__, __LINE__, #a, \
+			       (unsigned long long)a_, (unsigned long long)b_); \
+		} \
+	} while (0)
+
+#define CPUS 4
+
+static struct lapic_bus bus;
+static struct timer_queue *queue;
+static struct lapic *apic[CPUS];
+static unsigned kicks[CPUS], nmis[CPUS], inits[CPUS], startups[CPUS], eois;
+static uint8_t startup_vector, eoi_vector;
+static uint64_t now;
+
+static void on_kick(void *o, unsigned i) { (void)o; kicks[i]++; }
+static void on_nmi(void *o, unsigned i) { (void)o; nmis[i]++; }
+static void on_init(void *o, unsigned i) { (void)o; inits[i]++; }
+static void on_startup(void *o, unsigned i, uint8_t v) { (void)o; startups[i]++; startup_vector = v; }
+static void on_eoi(void *o, unsigned i, uint8_t v) { (void)o, (void)i; eois++; eoi_vector = v; }
+static uint64_t on_tsc(void *o, unsigned i) { (void)o, (void)i; return now * 2; } /* 2 GHz */
+
+static const struct lapic_ops ops = { on_kick, on_nmi, on_init, on_startup, on_eoi, on_tsc };
+
+static void setup(void)
+{
+	memset(&bus, 0, sizeof(bus));
+	memset(kicks, 0, sizeof(kicks));
+	memset(nmis, 0, sizeof(nmis));
+	memset(inits, 0, sizeof(inits));
+	memset(startups, 0, sizeof(startups));
+	eois = 0;
+	now = 1000000;
+	queue = timer_queue_new_manual(now);
+	for (unsigned i = 0; i < CPUS; i++) {
+		struct lapic_config c = { i, &bus, queue, &ops, NULL, 2000000, 46, true };
+
+		apic[i] = lapic_new(&c);
+		if (!apic[i])
+			exit(1);
+		lapic_write(apic[i], 0xf0, 0x1ff, 4);
+	}
+}
+
+static void teardown(void)
+{
+	for (unsigned i = 0; i < CPUS; i++)
+		lapic_free(apic[i]);
+	timer_queue_free(queue);
+}
+
+static void advance(uint64_t ns)
+{
+	now += ns;
+	timer_queue_set_now(queue, now);
+	timer_queue_run(queue);
+}
+
+static uint32_t rd(unsigned i, unsigned offset) { return (uint32_t)lapic_read(apic[i], offset, 4); }
+static void wr(unsigned i, unsigned offset, uint32_t v) { lapic_write(apic[i], offset, v, 4); }
+static bool x2_on(unsigned i) { return lapic_set_base(apic[i], lapic_get_base(apic[i]) | 0xc00); }
+static uint64_t msr(unsigned i, uint32_t m)
+{
+	uint64_t v = ~0ull;
+
+	CHECK(lapic_msr_read(apic[i], m, &v));
+	return v;
+}
+
+static void test_priority(void)
+{
+	setup();
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK_EQ(lapic_ack(apic[0]), -1);
+	CHECK(lapic_deliver(apic[0], LAPIC_FIXED, 0x41, false));
+	CHECK(!lapic_deliver(apic[0], LAPIC_FIXED, 0x41, false));
+	CHECK(lapic_deliver(apic[0], LAPIC_FIXED, 0x91, true));
+	CHECK(kicks[0] >= 1);
+	CHECK_EQ(lapic_pending_vector(apic[0]), 0x91);
+	CHECK_EQ(lapic_ack(apic[0]), 0x91);
+	CHECK_EQ(rd(0, 0xa0), 0x90);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK(lapic_deliver(apic[0], LAPIC_FIXED, 0x9f, false)); /* same class: waits */
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK(lapic_deliver(apic[0], LAPIC_FIXED, 0xa0, false));
+	CHECK_EQ(lapic_ack(apic[0]), 0xa0);
+	CHECK_EQ(rd(0, 0x150), 1); /* ISR */
+	CHECK_EQ(rd(0, 0x140), 1u << 17);
+	CHECK_EQ(rd(0, 0x1c0), 1u << 17); /* TMR */
+	CHECK_EQ(rd(0, 0x240), 1u << 31); /* IRR */
+	wr(0, 0xb0, 0);
+	CHECK_EQ(eois, 0);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(eois, 1);
+	CHECK_EQ(eoi_vector, 0x91);
+	CHECK_EQ(lapic_ack(apic[0]), 0x9f);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(eois, 1);
+	lapic_set_cr8(apic[0], 4);
+	CHECK_EQ(rd(0, 0x80), 0x40);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	kicks[0] = 0;
+	lapic_set_cr8(apic[0], 3);
+	CHECK_EQ(kicks[0], 1);
+	CHECK_EQ(lapic_ack(apic[0]), 0x41);
+	wr(0, 0xb0, 0);
+	wr(0, 0xb0, 0); /* EOI with nothing in service */
+	/* Vectors below 16 are errors. */
+	CHECK(!lapic_deliver(apic[0], LAPIC_FIXED, 15, false));
+	CHECK_EQ(rd(0, 0x280), 0);
+	wr(0, 0x280, 0);
+	CHECK_EQ(rd(0, 0x280), 1 << 6);
+	wr(0, 0x280, 0);
+	CHECK_EQ(rd(0, 0x280), 0);
+	/* Software-disabled: nothing is accepted, NMIs are. */
+	wr(0, 0xf0, 0xff);
+	CHECK(!lapic_deliver(apic[0], LAPIC_FIXED, 0x50, false));
+	CHECK(lapic_deliver(apic[0], LAPIC_NMI, 0, false));
+	CHECK_EQ(nmis[0], 1);
+	teardown();
+}
+
+static void test_lvt(void)
+{
+	setup();
+	/* Virtual wire: LINT0 passes the 8259 on. */
+	CHECK_EQ(rd(0, 0x350), 0x10000);
+	wr(0, 0x350, 0x700);
+	lapic_set_lint(apic[0], 0, true);
+	CHECK(lapic_extint_pending(apic[0]));
+	lapic_set_lint(apic[1], 0, true);
+	CHECK(!lapic_extint_pending(apic[1]));
+	wr(0, 0x350, 0x10700);
+	CHECK(!lapic_extint_pending(apic[0]));
+	CHECK(lapic_deliver(apic[0], LAPIC_EXTINT, 0, false)); /* by the I/O APIC */
+	CHECK(lapic_extint_pending(apic[0]));
+	lapic_set_lint(apic[0], 0, false);
+	lapic_set_lint(apic[0], 0, true);
+	CHECK(!lapic_extint_pending(apic[0]));
+	kicks[0] = 0;
+	wr(0, 0x350, 0x700);
+	CHECK(lapic_extint_pending(apic[0]));
+	CHECK_EQ(kicks[0], 1);
+	lapic_set_lint(apic[0], 0, false);
+	/* LINT0 fixed, edge: Linux's "virtual wire IRQ". */
+	wr(0, 0x350, 0x30);
+	lapic_set_lint(apic[0], 0, true);
+	lapic_set_lint(apic[0], 0, true);
+	CHECK_EQ(lapic_ack(apic[0]), 0x30);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	lapic_set_lint(apic[0], 0, false);
+	/* Fixed, level: again after EOI while high. */
+	wr(0, 0x350, 0x8031);
+	lapic_set_lint(apic[0], 0, true);
+	CHECK_EQ(rd(0, 0x350), 0xc031);
+	CHECK_EQ(lapic_ack(apic[0]), 0x31);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(lapic_ack(apic[0]), 0x31);
+	lapic_set_lint(apic[0], 0, false);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK_EQ(rd(0, 0x350), 0x8031);
+	/* LINT1: NMI. */
+	lapic_set_lint(apic[0], 1, true);
+	CHECK_EQ(nmis[0], 0);
+	lapic_set_lint(apic[0], 1, false);
+	wr(0, 0x360, 0x400);
+	lapic_set_lint(apic[0], 1, true);
+	CHECK_EQ(nmis[0], 1);
+	/* The error LVT, also with a vector that is itself an error. */
+	wr(0, 0x370, 0xfe);
+	rd(0, 0x3c0);
+	CHECK_EQ(lapic_ack(apic[0]), 0xfe);
+	wr(0, 0xb0, 0);
+	wr(0, 0x280, 0);
+	CHECK_EQ(rd(0, 0x280), 1 << 7);
+	wr(0, 0x370, 3);
+	rd(0, 0x3c0);
+	rd(0, 0x3c0);
+	/* Disabling masks them all. */
+	wr(0, 0xf0, 0xff);
+	CHECK_EQ(rd(0, 0x350), 0x18031);
+	wr(0, 0x350, 0x31);
+	CHECK_EQ(rd(0, 0x350), 0x10031);
+	teardown();
+}
+
+/* Which of the local APICs got vector v. */
+static unsigned got(uint8_t v)
+{
+	unsigned who = 0;
+
+	for (unsigned i = 0; i < CPUS; i++)
+		while (lapic_pending_vector(apic[i]) >= 0) {
+			if (lapic_ack(apic[i]) == v)
+				who |= 1 << i;
+			wr(i, 0xb0, 0);
+			if (lapic_get_base(apic[i]) & 0x400)
+				lapic_msr_write(apic[i], 0x80b, 0);
+		}
+	return who;
+}
+
+static void icr(unsigned i, uint8_t dest, uint32_t low)
+{
+	wr(i, 0x310, (uint32_t)dest << 24);
+	wr(i, 0x300, low);
+}
+
+static void test_ipi(void)
+{
+	struct lapic_message m = { .dest = 2, .mode = LAPIC_FIXED, .vector = 0x55 };
+	bool coalesced;
+
+	setup();
+	icr(0, 1, 0x44);
+	CHECK_EQ(got(0x44), 2);
+	CHECK_EQ(rd(0, 0x310), 1u << 24);
+	icr(0, 0xff, 0x44);
+	CHECK_EQ(got(0x44), 0xf);
+	icr(1, 0, 0x40044); /* self */
+	CHECK_EQ(got(0x44), 2);
+	icr(1, 0, 0x80044); /* all */
+	CHECK_EQ(got(0x44), 0xf);
+	icr(1, 0, 0xc0044); /* others */
+	CHECK_EQ(got(0x44), 0xd);
+	icr(1, 9, 0x44); /* nobody */
+	CHECK_EQ(got(0x44), 0);
+	/* Logical, flat */
+	for (unsigned i = 0; i < CPUS; i++)
+		wr(i, 0xd0, 1u << (24 + i));
+	icr(0, 0x6, 0x844);
+	CHECK_EQ(got(0x44), 6);
+	icr(0, 0xff, 0x844);
+	CHECK_EQ(got(0x44), 0xf);
+	/* Logical, cluster */
+	for (unsigned i = 0; i < CPUS; i++) {
+		wr(i, 0xe0, 0x0fffffff);
+		wr(i, 0xd0, ((i / 2) << 4 | 1 << (i % 2)) << 24);
+	}
+	icr(0, 0x12, 0x844);
+	CHECK_EQ(got(0x44), 8);
+	icr(0, 0x03, 0x844);
+	CHECK_EQ(got(0x44), 3);
+	/* Lowest priority: one of them, not the busy one. */
+	wr(0, 0x80, 0x30);
+	icr(3, 0x03, 0x944);
+	CHECK_EQ(got(0x44), 2);
+	wr(0, 0x80, 0);
+	/* NMI, INIT, STARTUP */
+	icr(0, 3, 0x400);
+	CHECK_EQ(nmis[3], 1);
+	icr(0, 2, 0xc500);
+	icr(0, 2, 0x8500); /* de-assert */
+	CHECK_EQ(inits[2], 1);
+	icr(0, 2, 0x69a);
+	CHECK_EQ(startups[2], 1);
+	CHECK_EQ(startup_vector, 0x9a);
+	icr(0, 1, 5);
+	wr(0, 0x280, 0);
+	CHECK_EQ(rd(0, 0x280), 1 << 5);
+	/* Messages and MSIs */
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 1);
+	CHECK(!coalesced);
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 1);
+	CHECK(coalesced);
+	CHECK_EQ(got(0x55), 4);
+	m.dest = 77;
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 0);
+	CHECK_EQ(lapic_bus_deliver_msi(&bus, 0xfee03000, 0x66), 1);
+	CHECK_EQ(got(0x66), 8);
+	teardown();
+}
+
+static void test_x2apic(void)
+{
+	uint64_t v;
+
+	setup();
+	CHECK(!lapic_msr_read(apic[1], 0x802, &v));
+	for (unsigned i = 0; i < CPUS; i++)
+		CHECK(x2_on(i));
+	CHECK(!lapic_claims(apic[1], 0xfee00020, 4));
+	CHECK_EQ(msr(1, 0x802), 1);
+	CHECK_EQ(msr(1, 0x803), 0x50014);
+	CHECK_EQ(msr(3, 0x80d), 8);
+	CHECK_EQ(msr(1, 0x80f), 0x1ff);
+	CHECK(!lapic_msr_read(apic[1], 0x80b, &v));
+	CHECK(!lapic_msr_read(apic[1], 0x80e, &v));
+	CHECK(!lapic_msr_read(apic[1], 0x831, &v));
+	CHECK(!lapic_msr_read(apic[1], 0x83f, &v));
+	CHECK(!lapic_msr_write(apic[1], 0x802, 1));
+	CHECK(!lapic_msr_write(apic[1], 0x80b, 1));
+	CHECK(!lapic_msr_write(apic[1], 0x808, 0x100));
+	CHECK(!lapic_msr_write(apic[1], 0x80f, 1ull << 32));
+	CHECK(!lapic_msr_write(apic[1], 0x830, 1 << 13));
+	CHECK(lapic_msr_write(apic[1], 0x828, 0));
+	CHECK(!lapic_msr_write(apic[1], 0x828, 1));
+	CHECK(lapic_msr_write(apic[1], 0x830, 2ull << 32 | 0x77));
+	CHECK_EQ(got(0x77), 4);
+	CHECK_EQ(msr(1, 0x830), 2ull << 32 | 0x77);
+	CHECK(lapic_msr_write(apic[1], 0x830, 0xbull << 32 | 0x877));
+	CHECK_EQ(got(0x77), 0xb);
+	CHECK(lapic_msr_write(apic[1], 0x830, 0xffffffffull << 32 | 0x77));
+	CHECK_EQ(got(0x77), 0xf);
+	CHECK(lapic_msr_write(apic[1], 0x83f, 0x88));
+	CHECK_EQ(got(0x88), 2);
+	/* States of IA32_APIC_BASE */
+	CHECK(!lapic_set_base(apic[1], 0xfee00800)); /* x2APIC to xAPIC */
+	CHECK(lapic_set_base(apic[1], 0xfee00000));
+	CHECK(!lapic_set_base(apic[1], 0xfee00c00)); /* off to x2APIC */
+	CHECK(!lapic_set_base(apic[1], 0xfee00400));
+	CHECK(lapic_set_base(apic[1], 0xfed00800));
+	CHECK(lapic_claims(apic[1], 0xfed00ff0, 4) && !lapic_claims(apic[1], 0xfee00000, 4) &&
+	      !lapic_claims(apic[1], 0xfed00ffc, 8));
+	CHECK(!lapic_set_base(apic[1], 0xfee00801));
+	CHECK(!lapic_set_base(apic[1], 1ull << 46 | 0x800));
+	CHECK_EQ(lapic_get_base(apic[0]) & 0x100, 0x100);
+	CHECK_EQ(lapic_get_base(apic[1]) & 0x100, 0);
+	CHECK_EQ(rd(1, 0xf0), 0xff); /* its state was lost */
+	teardown();
+}
+
+static void test_timer(void)
+{
+	setup();
+	/* One-shot, divided by 16 */
+	wr(0, 0x3e0, 3);
+	wr(0, 0x320, 0xec);
+	wr(0, 0x380, 1000);
+	CHECK_EQ(rd(0, 0x390), 1000);
+	advance(8000);
+	CHECK_EQ(rd(0, 0x390), 500);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	advance(8000);
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(rd(0, 0x390), 0);
+	advance(1000000);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	/* Stopped by a count of 0, masked */
+	wr(0, 0x380, 1000);
+	wr(0, 0x380, 0);
+	advance(1000000);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	wr(0, 0x320, 0x100ec);
+	wr(0, 0x380, 1000);
+	advance(1000000);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	/* Periodic, divided by 1; the average rate is exact whatever the steps */
+	wr(0, 0x3e0, 0xb);
+	wr(0, 0x320, 0x200ec);
+	wr(0, 0x380, 100000);
+	unsigned ticks = 0;
+	for (unsigned i = 0; i < 1000; i++) {
+		advance(30000);
+		if (lapic_ack(apic[0]) == 0xec) {
+			ticks++;
+			wr(0, 0xb0, 0);
+		}
+	}
+	CHECK_EQ(ticks, 300);
+	CHECK_EQ(rd(0, 0x390), 100000);
+	/* Late: ticks merge, the phase stays */
+	advance(100000 * 7 + 5000);
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK_EQ(rd(0, 0x390), 95000);
+	/* A period of a nanosecond does not hang us */
+	wr(0, 0x380, 1);
+	for (unsigned i = 0; i < 100; i++)
+		advance(1000);
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	/* TSC deadline: 2 GHz */
+	wr(0, 0x320, 0x400ec);
+	wr(0, 0x380, 5000); /* ignored */
+	CHECK_EQ(rd(0, 0x390), 0);
+	CHECK(lapic_msr_write(apic[0], 0x6e0, (now + 10000) * 2));
+	CHECK_EQ(msr(0, 0x6e0), (now + 10000) * 2);
+	advance(9990);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	advance(20);
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(msr(0, 0x6e0), 0);
+	CHECK(lapic_msr_write(apic[0], 0x6e0, 1)); /* past */
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	CHECK(lapic_msr_write(apic[0], 0x6e0, UINT64_MAX));
+	for (unsigned i = 0; i < 10; i++)
+		advance(3600ull * 1000000000);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	wr(0, 0x320, 0xec); /* leaving the mode disarms */
+	CHECK_EQ(msr(0, 0x6e0), 0);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX);
+	CHECK(lapic_msr_write(apic[0], 0x6e0, 1)); /* and writes are ignored */
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	teardown();
+}
+
+/* Random accesses of every register: nothing crashes, hangs or stays armed after RESET. */
+static void test_random(void)
+{
+	uint64_t v;
+
+	setup();
+	srand(1);
+	for (unsigned i = 0; i < 300000; i++) {
+		unsigned c = rand() % CPUS;
+		uint64_t value = rand() & 1 ? (uint64_t)rand() << 32 ^ (uint64_t)rand() << 1 : (uint64_t)(rand() & 0x1ff);
+
+		switch (rand() % 8) {
+		case 0:
+			lapic_write(apic[c], (unsigned)rand() & 0xfff, value, 1u << (rand() & 3));
+			break;
+		case 1:
+			lapic_write(apic[c], (unsigned)rand() & 0xff0, value, 4);
+			break;
+		case 2:
+			lapic_read(apic[c], (unsigned)rand() & 0xfff, 1u << (rand() & 3));
+			break;
+		case 3:
+			lapic_msr_write(apic[c], 0x800 + ((unsigned)rand() & 0xff), value);
+			break;
+		case 4:
+			lapic_msr_read(apic[c], 0x800 + ((unsigned)rand() & 0xff), &v);
+			break;
+		case 5:
+			lapic_msr_write(apic[c], 0x6e0, rand() & 1 ? now * 2 + value % 100000 : value);
+			break;
+		case 6:
+			advance(rand() % 100000);
+			lapic_ack(apic[c]);
+			break;
+		default:
+			lapic_set_lint(apic[c], rand() & 1, rand() & 1);
+			if (rand() % 50 == 0)
+				lapic_set_base(apic[c], value);
+			if (rand() % 50 == 0)
+				lapic_set_base(apic[c], 0xfee00000 | (uint64_t)(rand() & 3) << 10);
+			if (rand() % 200 == 0)
+				lapic_reset(apic[c], rand() & 1);
+		}
+	}
+	for (unsigned c = 0; c < CPUS; c++)
+		lapic_reset(apic[c], false);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX);
+	for (unsigned c = 0; c < CPUS; c++)
+		CHECK_EQ(lapic_pending_vector(apic[c]), -1);
+	teardown();
+}
+
+int main(void)
+{
+	test_priority();
+	test_lvt();
+	test_ipi();
+	test_x2apic();
+	test_timer();
+	test_random();
+	printf("%u passed, %u failed\n", passed, failed);
+	return failed != 0;
+}

@@ -1,0 +1,115 @@
+/* Guest memory: where RAM is, accessors at every edge, page state, refusals. And log topics. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mem/memory.h"
+#include "util/log.h"
+
+static unsigned passed, failed;
+
+static void check(const char *name, bool ok)
+{
+	printf("%s %u - %s\n", ok ? "ok" : "not ok", passed + failed + 1, name);
+	if (ok)
+		passed++;
+	else
+		failed++;
+}
+
+static uint64_t told_gpa, told_len;
+static unsigned told;
+static void code_write(void *opaque, uint64_t gpa, uint64_t len)
+{
+	(void)opaque;
+	told++;
+	told_gpa = gpa;
+	told_len = len;
+}
+
+static void small(void)
+{
+	struct memory m;
+	uint8_t buf[64] = "hello";
+
+	check("64 MiB", memory_init(&m, 64 << 20) == 0 && m.low == 64 << 20);
+	check("all of it is there", memory_hva(&m, 0x100000, (64 << 20) - 0x100000) == m.base + 0x100000);
+	check("no byte more", memory_hva(&m, 0x100000, (64 << 20) - 0x100000 + 1) == NULL);
+	check("nothing behind it", memory_hva(&m, 64 << 20, 1) == NULL);
+	check("nothing from 4 GiB on", memory_hva(&m, MEMORY_HIGH_BASE, 1) == NULL);
+	check("no wrap-around", memory_hva(&m, 0x1000, UINT64_MAX) == NULL && memory_hva(&m, UINT64_MAX, 2) == NULL);
+	check("the VGA window is no RAM", memory_hva(&m, 0xa0000, 1) == NULL && memory_hva(&m, 0xbffff, 1) == NULL);
+	check("an access into it fails", memory_hva(&m, 0x9ffff, 2) == NULL && memory_hva(&m, 0x9ffff, 1) != NULL);
+	check("RAM behind it", memory_hva(&m, 0xc0000, 4096) == m.base + 0xc0000);
+	check("write", memory_write(&m, 0x200000, buf, 6) == 0 && memcmp(m.base + 0x200000, "hello", 6) == 0);
+	check("dirty", (m.state[0x200] & PAGE_DIRTY) && !(m.state[0x201] & PAGE_DIRTY));
+	memset(buf, 0, sizeof buf);
+	check("read", memory_read(&m, 0x200000, buf, 6) == 0 && memcmp(buf, "hello", 6) == 0);
+	check("a write that does not fit changes nothing",
+	      memory_write(&m, (64 << 20) - 3, "xxxx", 4) == -EFAULT && m.base[(64 << 20) - 3] == 0);
+	check("reads of nothing fail", memory_read(&m, MEMORY_LOW_MAX, buf, 1) == -EFAULT);
+	check("length 0 is fine anywhere", memory_write(&m, UINT64_MAX, buf, 0) == 0);
+	m.code_write = code_write;
+	m.state[0x301] |= PAGE_HAS_CODE;
+	check("pages without code", memory_fill(&m, 0x300000, 1, 4096) == 0 && told == 0);
+	check("a page with code",
+	      memory_fill(&m, 0x300fff, 1, 2) == 0 && told == 1 && told_gpa == 0x300fff && told_len == 2);
+	check("both pages are dirty", (m.state[0x300] & PAGE_DIRTY) && (m.state[0x301] & PAGE_DIRTY));
+	memory_free(&m);
+}
+
+static void large(void)
+{
+	struct memory m;
+
+	/* Nothing is touched but a few pages. */
+	if (memory_init(&m, 5ull << 30) < 0) {
+		puts("# this host has no 5 GiB: parts above 4 GiB are not tested");
+		return;
+	}
+	check("5 GiB: low part", m.low == MEMORY_LOW_MAX && memory_hva(&m, MEMORY_LOW_MAX - 1, 1) != NULL);
+	check("a hole", memory_hva(&m, MEMORY_LOW_MAX, 1) == NULL && memory_hva(&m, MEMORY_HIGH_BASE - 1, 1) == NULL);
+	check("no access over the hole's edge", memory_hva(&m, MEMORY_LOW_MAX - 1, 2) == NULL);
+	check("high part", memory_hva(&m, MEMORY_HIGH_BASE, 2ull << 30) == m.base + m.low);
+	check("its end", memory_hva(&m, MEMORY_HIGH_BASE + (2ull << 30) - 1, 1) != NULL &&
+				 memory_hva(&m, MEMORY_HIGH_BASE + (2ull << 30), 1) == NULL);
+	check("offsets and back",
+	      memory_offset_to_gpa(&m, m.low) == MEMORY_HIGH_BASE && memory_offset_to_gpa(&m, 5) == 5);
+	check("a write there", memory_write(&m, MEMORY_HIGH_BASE + 7, "x", 1) == 0 && m.base[m.low + 7] == 'x');
+	memory_free(&m);
+}
+
+static void refusals(void)
+{
+	struct memory m;
+
+	check("no memory", memory_init(&m, 0) == -EINVAL);
+	check("half a page", memory_init(&m, 2048) == -EINVAL);
+	check("more than there is", memory_init(&m, 1ull << 50) == -ENOMEM);
+	check("more than can be counted", memory_init(&m, UINT64_MAX & PAGE_MASK) == -EINVAL);
+}
+
+static void topics(void)
+{
+	const char *bad = NULL;
+	int len = 0;
+
+	check("topics",
+	      log_enable("mmu,exc", &bad, &len) == 0 && log_on(LOG_MMU) && log_on(LOG_EXC) && !log_on(LOG_BT));
+	check("an unknown topic",
+	      log_enable("bt,weather,pic", &bad, &len) == -EINVAL && len == 7 && memcmp(bad, "weather", 7) == 0);
+	check("it turns nothing on", !log_on(LOG_BT));
+	check("no topic", log_enable("", &bad, &len) == -EINVAL && log_enable("mmu,", &bad, &len) == -EINVAL);
+	check("a topic's beginning is not the topic", log_enable("mm", &bad, &len) == -EINVAL);
+	check("all", log_enable("all", &bad, &len) == 0 && log_on(LOG_BT) && log_on(LOG_KVMPV));
+}
+
+int main(void)
+{
+	small();
+	large();
+	refusals();
+	topics();
+	printf("%u passed, %u failed\n", passed, failed);
+	return failed != 0;
+}
