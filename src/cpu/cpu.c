@@ -25,7 +25,6 @@
 int cpu_init(struct cpu *cpu, struct memory *memory, const struct cpu_env *env, void *env_opaque,
 	     const struct cpuid_table *cpuid, uint32_t index)
 {
-	size_t tlb_size = (sizeof(struct tlb) + 63) & ~(size_t)63;
 	int err;
 
 	memset(cpu, 0, sizeof(*cpu));
@@ -34,16 +33,9 @@ int cpu_init(struct cpu *cpu, struct memory *memory, const struct cpu_env *env, 
 	cpu->env_opaque = env_opaque;
 	cpu->cpuid = cpuid;
 	cpu->index = index;
-	cpu->tlb = aligned_alloc(64, tlb_size);
-	if (!cpu->tlb)
-		return -ENOMEM;
-	memset(cpu->tlb, 0, tlb_size);
 	err = fpu_init(cpu);
-	if (err) {
-		free(cpu->tlb);
-		cpu->tlb = NULL;
+	if (err)
 		return err;
-	}
 	cpu_reset(cpu, false);
 	return 0;
 }
@@ -52,8 +44,6 @@ void cpu_free(struct cpu *cpu)
 {
 	if (cpu->fpu)
 		fpu_free(cpu);
-	free(cpu->tlb);
-	cpu->tlb = NULL;
 }
 
 /* What RESET sets and INIT leaves alone. */

@@ -29,6 +29,7 @@
 #include "cpu/tlb.h"
 
 struct memory;
+struct store_log;
 struct cpu;
 
 enum vector {
@@ -212,12 +213,17 @@ struct cpu {
 	/* Told when translations or cached mode may be stale. NULL where the engine needs nothing. */
 	const struct cpu_engine_hooks *hooks;
 	void *engine_state; /* the engine's own, per vCPU */
+	/* NULL, or where changes of RAM are noted: store_log.h */
+	struct store_log *store_log;
 
 	uint64_t insns;   /* retired, as far as the engine counts them */
 	uint64_t faults_delivered[32], interrupts_delivered;
 	uint64_t tlb_misses, tlb_flushes;
 
-	struct tlb *tlb;
+	/* The rest is large, and reached by generated code at [gs + offset + index * 8]. */
+	struct tlb tlb[1]; /* an array of one, so that it reads like a pointer */
+	struct branch_cache branch_cache[1];
+	uint64_t engine_word[16]; /* whatever the engine's generated code wants at hand */
 };
 
 struct cpu_engine_hooks {

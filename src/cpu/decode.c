@@ -459,6 +459,12 @@ static void set_memory(struct insn *insn, struct operand *o, const struct operan
 	}
 }
 
+static const uint8_t operand_at[] = {
+	[AT_REG] = OPERAND_AT_REG, [AT_RM] = OPERAND_AT_RM,         [AT_RM_REG] = OPERAND_AT_RM,
+	[AT_VVVV] = OPERAND_AT_VVVV, [AT_OPCODE] = OPERAND_AT_OPCODE, [AT_IS4] = OPERAND_AT_IS4,
+	[AT_FAR] = OPERAND_AT_NONE,
+};
+
 /* One operand as the row says. DECODE_SHORT also when the bytes end. */
 static enum decode_result decode_operand(struct decoder *d, struct insn *insn, unsigned code, struct operand *o)
 {
@@ -467,6 +473,7 @@ static enum decode_result decode_operand(struct decoder *d, struct insn *insn, u
 	unsigned reg;
 	o->access = code >> 8;
 	o->size = register_bytes(d, insn, rule);
+	o->at = operand_at[rule->where];
 	switch (rule->where) {
 	case AT_REG:
 		reg = (insn->modrm >> 3 & 7) | (rex & 4 ? 8 : 0) | (insn->evex_r_hi ? 16 : 0);

@@ -52,6 +52,16 @@ enum operand_kind {
 	OPERAND_FAR, /* ptr16:16 or ptr16:32: insn.imm offset, insn.imm2 selector */
 };
 
+/* Which field of the encoding says an operand's register; memory operands are OPERAND_AT_RM. */
+enum operand_at {
+	OPERAND_AT_NONE, /* none: implicit, immediate, string */
+	OPERAND_AT_REG,  /* ModRM.reg */
+	OPERAND_AT_RM,   /* ModRM.rm */
+	OPERAND_AT_VVVV,
+	OPERAND_AT_OPCODE, /* low three bits of the opcode */
+	OPERAND_AT_IS4,    /* bits 7-4 of the immediate */
+};
+
 enum operand_access { ACCESS_NONE = 0, ACCESS_READ = 1, ACCESS_WRITE = 2, ACCESS_READ_WRITE = 3, ACCESS_CONDITIONAL = 4 };
 
 struct operand {
@@ -60,6 +70,7 @@ struct operand {
 	uint8_t access; /* enum operand_access, ored with ACCESS_CONDITIONAL where it may not happen (masked, CMPXCHG) */
 	bool high8;
 	bool implicit;  /* named by the opcode, not encoded: AL, CL, DX, 1, XMM0, the string operands */
+	uint8_t at;     /* enum operand_at */
 	uint16_t size;  /* bytes; memory operands of XSAVE and the like: 0 with INSN_VARIABLE_SIZE */
 };
 

@@ -88,12 +88,20 @@ void mmu_copy_any(void *to, const void *from, unsigned size)
 
 static uint8_t *page_state(const struct cpu *cpu, uint64_t offset) { return &cpu->memory->state[offset >> PAGE_SHIFT]; }
 
+#define PAGE_WRITTEN (PAGE_DIRTY | PAGE_UNCOMPARED)
+
 static void page_mark_dirty(const struct cpu *cpu, uint64_t offset)
 {
 	uint8_t *state = page_state(cpu, offset);
 
-	if (!(__atomic_load_n(state, __ATOMIC_RELAXED) & PAGE_DIRTY))
-		__atomic_fetch_or(state, PAGE_DIRTY, __ATOMIC_RELAXED);
+	if ((__atomic_load_n(state, __ATOMIC_RELAXED) & PAGE_WRITTEN) != PAGE_WRITTEN)
+		__atomic_fetch_or(state, PAGE_WRITTEN, __ATOMIC_RELAXED);
+}
+
+static void note_store(struct cpu *cpu, void *hva, unsigned size, bool entry)
+{
+	if (__builtin_expect(cpu->store_log != NULL, 0))
+		store_log_add(cpu->store_log, hva, size, entry);
 }
 
 static void code_write(struct cpu *cpu, uint64_t gpa, uint64_t len)
@@ -113,6 +121,7 @@ static bool entry_set(struct cpu *cpu, const struct access *a, uint64_t gpa, voi
 	if (__atomic_load_n(page_state(cpu, offset), __ATOMIC_RELAXED) & PAGE_HAS_CODE)
 		code_write(cpu, gpa, size);
 	page_mark_dirty(cpu, offset);
+	note_store(cpu, p, size, true);
 	if (size == 4) {
 		uint32_t old32 = (uint32_t)old;
 
@@ -437,7 +446,7 @@ static enum x resolve(struct cpu *cpu, uint64_t linear, struct access a, struct 
 		return X_OK;
 	}
 	tlb_enter(cpu, a.mode, TLB_READ, linear, target->hva, &w);
-	if (target->code || !w.t.dirty || !(state & PAGE_DIRTY))
+	if (target->code || !w.t.dirty || (state & PAGE_WRITTEN) != PAGE_WRITTEN)
 		return X_OK;
 	if (a.kind == TLB_READ) { /* a store would change nothing but the bytes: let it hit as well */
 		a.kind = TLB_WRITE;
@@ -614,6 +623,7 @@ enum x mmu_write_slow(struct cpu *cpu, uint64_t linear, const void *buf, unsigne
 			continue;
 		if (t->code)
 			code_write(cpu, t->gpa, piece[i].size);
+		note_store(cpu, t->hva, piece[i].size, false);
 		mmu_copy(t->hva, from, piece[i].size);
 	}
 	report_data_match(cpu, linear, size, flags, true);
@@ -658,6 +668,7 @@ enum x mmu_writable_pointer_as(struct cpu *cpu, uint64_t linear, unsigned size, 
 		code_write(cpu, target.gpa, size);
 	if (target.watched)
 		report_data_match(cpu, linear, size, flags, true);
+	note_store(cpu, target.hva, size, false);
 	*hva = target.hva;
 	return X_OK;
 }

@@ -9,6 +9,7 @@
 #define RINGSIDE_MMU_H
 
 #include "cpu/cpu.h"
+#include "cpu/store_log.h"
 
 enum mmu_access_flags {
 	MMU_READ = 0,
@@ -84,7 +85,10 @@ static inline uint8_t *mmu_tlb_hit(struct cpu *cpu, uint64_t linear, unsigned si
 
 	if (__builtin_expect(linear + set->minus_page[i] > 4096 - size, 0))
 		return NULL;
-	return (uint8_t *)(uintptr_t)(linear + set->addend[i]);
+	uint8_t *hva = (uint8_t *)(uintptr_t)(linear + set->addend[i]);
+	if (kind == TLB_WRITE && __builtin_expect(cpu->store_log != NULL, 0))
+		store_log_add(cpu->store_log, hva, size, false);
+	return hva;
 }
 
 /* Copies, without vector registers; 1, 2, 4 and 8 bytes as one access, as guest memory wants it. */

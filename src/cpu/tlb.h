@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TLB_BITS 9
+#define TLB_BITS 10
 #define TLB_ENTRIES (1u << TLB_BITS)
 /* Only a gva in the page at 2^64 - TLB_EMPTY could match: it is not canonical, and it belongs to entry
  * 0, which is emptied with the next page's value instead. */
@@ -56,6 +56,20 @@ struct tlb {
 	uint16_t recent[TLB_MODES][TLB_KINDS][TLB_RECENT]; /* the index of each of those, while they fit */
 	struct tlb_large_range large[2][2]; /* [lower, upper half of the address space][data, instructions] */
 	bool ready;                         /* false in fresh memory: every entry must be made TLB_EMPTY first */
+};
+
+/*
+ * Where indirect branches go in translated code: direct mapped, a table for each mode that code may run
+ * in. A hit when  target + minus_target[i] == 0,  i = target & (BRANCH_ENTRIES - 1). The translator's
+ * own (engine/bt); it lies here to be in reach of generated code.
+ */
+#define BRANCH_MODES 7
+#define BRANCH_ENTRIES 4096u
+struct branch_cache {
+	struct {
+		uint64_t minus_target[BRANCH_ENTRIES];
+		uint64_t code[BRANCH_ENTRIES]; /* host address */
+	} mode[BRANCH_MODES];
 };
 
 #endif

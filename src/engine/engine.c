@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* engine_bt and engine_check go first here. */
-const struct engine *const engines[] = { &engine_interp, NULL };
+const struct engine *const engines[] = { &engine_bt, &engine_interp, NULL };
 
 const struct engine *engine_find(const char *name)
 {

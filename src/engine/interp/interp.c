@@ -10,6 +10,7 @@
 
 #include "engine/interp/interp.h"
 #include "engine/interp/hostfault.h"
+#include "engine/interp/stub.h"
 #include "util/log.h"
 
 interp_fn *const interp_handlers[INSN_COUNT] = {
@@ -357,6 +358,13 @@ static inline enum x step(struct cpu *cpu)
 	}
 	cpu->db_pending = 0;
 	return deliver(cpu);
+}
+
+void interp_prepare(struct cpu *cpu)
+{
+	cpu_fpu_leave(cpu);
+	decode_cache_get(cpu);
+	stub_prepare();
 }
 
 enum x interp_step(struct cpu *cpu)

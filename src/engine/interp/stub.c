@@ -391,6 +391,12 @@ static void guest_key(const struct insn *i, uint64_t key[2])
 	key[1] = (m == 8 ? 0 : high << m * 8 >> m * 8) | (uint64_t)(i->mode | i->len) << 56;
 }
 
+void stub_prepare(void)
+{
+	if (!stubs)
+		stubs = stubs_new();
+}
+
 const struct stub *stub_get(const struct insn *insn, bool *no_memory)
 {
 	struct stubs *t = stubs;

@@ -19,6 +19,8 @@ struct stub_context {
 	void *memory;   /* what the memory operand is */
 };
 
+void stub_prepare(void); /* this thread's memory for stubs, if it is not there yet */
+
 struct stub; /* valid until the next stub_get of this thread */
 
 /* The stub of an instruction, made if need be. NULL: the host cannot run such an instruction that way

@@ -1,0 +1,528 @@
+/*
+ * Engine bt: dynamic binary translation of unmodified guest code, x86-64 to x86-64. bt.h says how
+ * translated code looks; here is the loop that finds blocks, enters them and deals with why they were
+ * left, and the engine's table.
+ *
+ * What has no translation is done by the interpreter, one instruction at a time: sensitive instructions,
+ * debug traps, interrupt shadows, instructions whose memory is not plain RAM. It raises all faults.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/bt/bt.h"
+
+#define VCPUS 64
+
+struct bt_vm {
+	struct memory *memory;
+	pthread_mutex_t lock; /* vcpu[], and the ranges of each that devices wrote */
+	struct bt *vcpu[VCPUS];
+};
+
+/* ---- stores to translated code ---- */
+
+/* By the vCPU itself; it is not in a block now that it would go on in. */
+static void hook_code_write(struct cpu *cpu, uint64_t gpa, uint64_t len)
+{
+	cache_invalidate(bt_of(cpu), gpa, len);
+}
+
+static void hook_flushed(struct cpu *cpu, bool global_too)
+{
+	(void)global_too;
+	branch_flush(bt_of(cpu));
+}
+
+static void hook_flushed_page(struct cpu *cpu, uint64_t gva) { branch_flush_page(bt_of(cpu), gva); }
+
+static const struct cpu_engine_hooks hooks = {
+	.code_write = hook_code_write,
+	.tlb_flushed = hook_flushed,
+	.tlb_flushed_page = hook_flushed_page,
+};
+
+/* By a device, on any thread: the vCPU does it before it enters a block again. */
+static void device_write(void *opaque, uint64_t gpa, uint64_t len)
+{
+	struct bt_vm *vm = opaque;
+
+	pthread_mutex_lock(&vm->lock);
+	for (unsigned n = 0; n < VCPUS; n++) {
+		struct bt *bt = vm->vcpu[n];
+
+		if (!bt)
+			continue;
+		if (bt->dma_count < DMA_RANGES) {
+			bt->dma[bt->dma_count].gpa = gpa;
+			bt->dma[bt->dma_count].len = len;
+		}
+		if (bt->dma_count <= DMA_RANGES)
+			bt->dma_count++;
+		__atomic_store_n(&bt->dma_pending, true, __ATOMIC_RELEASE);
+		signal_kick(bt);
+	}
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static void take_device_writes(struct bt *bt)
+{
+	bool fpu = bt->cpu->fpu_live;
+
+	cpu_fpu_leave(bt->cpu); /* libc's locks may use vector registers */
+	pthread_mutex_lock(&bt->vm->lock);
+	bt->dma_pending = false;
+	if (bt->dma_count > DMA_RANGES)
+		cache_flush(bt);
+	else
+		for (unsigned n = 0; n < bt->dma_count; n++)
+			cache_invalidate(bt, bt->dma[n].gpa, bt->dma[n].len);
+	bt->dma_count = 0;
+	pthread_mutex_unlock(&bt->vm->lock);
+	if (fpu)
+		cpu_fpu_enter(bt->cpu);
+}
+
+/* ---- out of translated code ---- */
+
+/* An access missed the TLB. 0: it will hit now; else what to leave the block with. */
+static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32_t id)
+{
+	unsigned size = info & 0xff;
+	bool write = info >> 8 & 1, no_fill = info >> 9 & 1, live = cpu->fpu_live;
+	struct bt *bt = bt_of(cpu);
+	void *hva = NULL;
+
+	if (!no_fill && (address & 0xfff) + size <= PAGE_SIZE) {
+		enum x x = mmu_fill(cpu, address, write ? MMU_WRITE : MMU_READ, &hva);
+
+		if (live && !cpu->fpu_live)
+			cpu_fpu_enter(cpu);
+		if (x == X_OK && hva && mmu_tlb_hit(cpu, address, size, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ))
+			return 0;
+	}
+	bt->stats.aborted++;
+	cpu->engine_word[WORD_BLOCK] = id;
+	return LEAVE_CODE(LEAVE_INTERPRET, info >> 16, 0);
+}
+
+/* Something is about that blocks know nothing of. */
+static bool special(const struct cpu *cpu)
+{
+	return (cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || debug_armed(cpu) || cpu->db_pending || cpu->sti_shadow ||
+	       cpu->mov_ss_shadow;
+}
+
+static bool canonical(uint64_t a) { return (uint64_t)((int64_t)(a << 16) >> 16) == a; }
+
+/* The branch went nowhere: back to before it, for the interpreter to raise the fault. */
+static bool branch_faults(struct bt *bt, const struct block *b, const struct link *l)
+{
+	struct cpu *cpu = bt->cpu;
+
+	if ((b->key & KEY_CODE) != KEY_CODE64 || canonical(cpu->rip))
+		return false;
+	cpu->gpr[RSP] += (uint64_t)l->undo;
+	cpu->rip = bt_insn_rip(bt, b, l->insn);
+	return true;
+}
+
+/* What follows a block. */
+enum next {
+	NEXT_BLOCK,     /* at cpu->rip, in mode *key */
+	NEXT_INTERPRET, /* the instruction at cpu->rip */
+	NEXT_WINDOW,    /* the shadow of STI has ended */
+	NEXT_REQUEST,
+};
+
+/* Where execution went when it left a block: sets cpu->rip. `from` and `link`: the way it took, to chain. */
+static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *from, unsigned *link)
+{
+	struct cpu *cpu = bt->cpu;
+	uint32_t id = (uint32_t)cpu->engine_word[WORD_BLOCK];
+	const struct block *b = bt_block(bt, id);
+	const struct link *l = &bt->links[b->links + LEAVE_INDEX(code)];
+
+	*from = NO_BLOCK;
+	switch (LEAVE_KIND(code)) {
+	case LEAVE_LINK:
+		cpu->rip = l->target;
+		*key = l->key;
+		*from = id;
+		*link = LEAVE_INDEX(code);
+		return NEXT_BLOCK;
+	case LEAVE_BRANCH:
+		*key = l->key;
+		*from = id;
+		*link = LEAVE_INDEX(code);
+		bt->stats.branch_misses++;
+		return branch_faults(bt, b, l) ? NEXT_INTERPRET : NEXT_BLOCK;
+	case LEAVE_INTERPRET:
+		cpu->rip = bt_insn_rip(bt, b, LEAVE_INDEX(code));
+		bt->stats.interpreted_insn[LEAVE_INSN(code)]++;
+		return NEXT_INTERPRET;
+	case LEAVE_FPU:
+		cpu->rip = b->rip;
+		*key = b->key;
+		cpu_fpu_enter(cpu);
+		return NEXT_BLOCK;
+	case LEAVE_WINDOW:
+		cpu->rip = l->target;
+		*key = l->key;
+		return NEXT_WINDOW;
+	case LEAVE_REQUEST:
+		break;
+	}
+	return NEXT_REQUEST;
+}
+
+static uint32_t enter(struct bt *bt, uint32_t key, uint32_t id)
+{
+	const struct block *b = bt_block(bt, id);
+
+	if (b->fpu)
+		cpu_fpu_enter(bt->cpu);
+	branch_select(bt, key);
+	bt->stats.entered++;
+	return bt->enter(bt->cpu, bt_host(bt, b->entry));
+}
+
+/* ---- the loop ---- */
+
+/* One instruction. False: leave, *exit says why. */
+static bool interpret(struct bt *bt, struct exit *exit)
+{
+	struct cpu *cpu = bt->cpu;
+
+	bt->stats.interpreted++;
+	if (interp_step(cpu) != X_OK) {
+		*exit = cpu->exit;
+		return false;
+	}
+	if (__builtin_expect(cpu->want_irq_window, 0) && cpu_window_open(cpu)) {
+		exit->reason = EXIT_IRQ_WINDOW;
+		return false;
+	}
+	return true;
+}
+
+/* Blocks, one after the other, until an instruction has to be interpreted. False: leave. */
+static bool run_blocks(struct bt *bt, struct exit *exit)
+{
+	struct cpu *cpu = bt->cpu;
+	uint32_t key = bt_key(cpu), id, from = NO_BLOCK;
+	unsigned link = 0;
+
+	if (key & KEY_INTERPRET)
+		return true;
+	for (;;) {
+		uint64_t eviction = bt->eviction;
+
+		cpu->engine_word[WORD_BRANCH_MASK] = BRANCH_ENTRIES - 1;
+		if (__builtin_expect(__atomic_load_n(&bt->dma_pending, __ATOMIC_ACQUIRE), 0)) {
+			take_device_writes(bt);
+			from = NO_BLOCK;
+		}
+		id = cache_find(bt, key);
+		if (id == NO_BLOCK)
+			return true;
+		if (from && eviction == bt->eviction) {
+			if (bt->links[bt_block(bt, from)->links + link].kind == LINK_DIRECT)
+				cache_chain(bt, from, link, id);
+			else
+				branch_insert(bt, key, cpu->rip, id);
+		}
+		switch (left(bt, enter(bt, key, id), &key, &from, &link)) {
+		case NEXT_BLOCK:
+			break;
+		case NEXT_INTERPRET:
+			return true;
+		case NEXT_WINDOW:
+			if (!cpu_window_open(cpu))
+				break;
+			exit->reason = EXIT_IRQ_WINDOW;
+			return false;
+		case NEXT_REQUEST:
+			return false;
+		}
+	}
+}
+
+static void bt_run(struct cpu *cpu, struct exit *exit)
+{
+	struct bt *bt = bt_of(cpu);
+	bool go_on = true;
+
+	*exit = (struct exit){ .reason = EXIT_REQUEST };
+	signal_enter(bt);
+	if (cpu->io.count)
+		go_on = interpret(bt, exit);
+	while (go_on && !__atomic_load_n(&cpu->request, __ATOMIC_RELAXED)) {
+		if (__builtin_expect(special(cpu), 0))
+			bt->stats.interpreted_special++;
+		else if (!run_blocks(bt, exit) )
+			break;
+		go_on = interpret(bt, exit);
+	}
+	signal_leave(bt);
+	cpu_fpu_leave(cpu);
+}
+
+/* ---- one block at a time ---- */
+
+/* A string instruction with REP at cpu->rip, which interp_step may leave half done. */
+static bool at_rep(struct cpu *cpu)
+{
+	uint64_t linear = cpu->mode == MODE_LONG ? cpu->rip : (uint32_t)(cpu->rip + cpu->seg[CS].base);
+	struct fault fault = cpu->fault;
+	struct insn insn;
+	uint8_t bytes[INSN_MAX_LEN];
+	unsigned got = 0;
+	bool rep = mmu_fetch(cpu, linear, bytes, INSN_MAX_LEN, &got) == X_OK &&
+		   insn_decode(&insn, bytes, got, cpu_code_bits(cpu)) == DECODE_OK &&
+		   (insn_desc(&insn)->flags & INSN_STRING) && (insn.rep || insn.repne);
+
+	cpu->fault = fault;
+	return rep;
+}
+
+static enum x run_insn(struct cpu *cpu, unsigned *insns, bool *partial)
+{
+	uint64_t rip = cpu->rip, delivered = 0, after = 0;
+	bool rep = at_rep(cpu);
+	enum x x;
+
+	for (unsigned v = 0; v < 32; v++)
+		delivered += cpu->faults_delivered[v];
+	x = interp_step(cpu);
+	for (unsigned v = 0; v < 32; v++)
+		after += cpu->faults_delivered[v];
+	*partial = rep && x == X_OK && cpu->rip == rip && delivered == after;
+	if (!*partial && (x == X_OK || cpu->exit.reason == EXIT_HLT))
+		(*insns)++;
+	return x;
+}
+
+enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
+{
+	struct bt *bt = bt_of(cpu);
+	uint32_t key = bt_key(cpu), id = NO_BLOCK, from, code;
+	unsigned link;
+	enum x x = X_OK;
+
+	*insns = 0;
+	*partial = false;
+	signal_enter(bt);
+	if (__atomic_load_n(&bt->dma_pending, __ATOMIC_ACQUIRE))
+		take_device_writes(bt);
+	if (!cpu->io.count && !special(cpu) && !(key & KEY_INTERPRET))
+		id = cache_find(bt, key);
+	if (id == NO_BLOCK) {
+		x = run_insn(cpu, insns, partial);
+	} else {
+		code = enter(bt, key, id);
+		switch (left(bt, code, &key, &from, &link)) {
+		case NEXT_BLOCK:
+		case NEXT_WINDOW:
+			*insns = bt->links[bt_block(bt, id)->links + LEAVE_INDEX(code)].insn + 1u;
+			break;
+		case NEXT_INTERPRET:
+			/* a branch that faults has its link in the code, anything else its own number */
+			*insns = LEAVE_KIND(code) == LEAVE_BRANCH ?
+					 bt->links[bt_block(bt, id)->links + LEAVE_INDEX(code)].insn : LEAVE_INDEX(code);
+			x = run_insn(cpu, insns, partial);
+			break;
+		case NEXT_REQUEST:
+			break;
+		}
+	}
+	signal_leave(bt);
+	return x;
+}
+
+/* ---- life ---- */
+
+static void *bt_vm_create(struct memory *memory)
+{
+	struct bt_vm *vm;
+	int err = signal_init();
+
+	if (!err && !__builtin_cpu_supports("bmi2"))
+		err = -EOPNOTSUPP;
+	if (err) {
+		errno = -err;
+		return NULL;
+	}
+	vm = calloc(1, sizeof(*vm));
+	if (!vm)
+		return NULL;
+	vm->memory = memory;
+	pthread_mutex_init(&vm->lock, NULL);
+	memory->code_write = device_write;
+	memory->code_write_opaque = vm;
+	return vm;
+}
+
+static void bt_vm_destroy(void *engine_vm)
+{
+	struct bt_vm *vm = engine_vm;
+
+	vm->memory->code_write = NULL;
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
+
+static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
+{
+	struct bt *bt = calloc(1, sizeof(*bt));
+	unsigned n = 0;
+	int err;
+
+	if (!bt)
+		return -ENOMEM;
+	bt->cpu = cpu;
+	bt->memory = vm->memory;
+	bt->unchained = unchained;
+	bt->vm = vm;
+	err = cache_init(bt);
+	if (err) {
+		free(bt);
+		return err;
+	}
+	routine_init(bt);
+	cpu->engine_word[WORD_TLB_MASK] = (uint64_t)(TLB_ENTRIES - 1) << PAGE_SHIFT;
+	cpu->engine_word[WORD_PAGE_MASK] = PAGE_MASK;
+	cpu->engine_word[WORD_BRANCH_MASK] = BRANCH_ENTRIES - 1;
+	cpu->engine_word[WORD_ARITH] = EF_ARITH;
+	cpu->engine_word[WORD_PUSHF] = RFLAGS_ALL & ~(uint64_t)(EF_ARITH | RFLAGS_VM | RFLAGS_RF);
+	cpu->engine_word[WORD_MISS_FN] = (uint64_t)(uintptr_t)on_miss;
+	cpu->engine_word[WORD_SELF] = (uint64_t)(uintptr_t)cpu;
+	cpu->engine_state = bt;
+	cpu->hooks = &hooks;
+	pthread_mutex_lock(&vm->lock);
+	while (n < VCPUS - 1 && vm->vcpu[n])
+		n++;
+	vm->vcpu[n] = bt;
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+int bt_vcpu_create_unchained(struct memory *memory, struct cpu *cpu)
+{
+	struct bt_vm *vm = bt_vm_create(memory);
+	int err;
+
+	if (!vm)
+		return -errno;
+	err = vcpu_create(vm, cpu, true);
+	if (err)
+		bt_vm_destroy(vm);
+	return err;
+}
+
+static int bt_vcpu_create(void *engine_vm, struct cpu *cpu) { return vcpu_create(engine_vm, cpu, false); }
+
+void bt_vcpu_destroy(struct cpu *cpu)
+{
+	struct bt *bt = bt_of(cpu);
+
+	pthread_mutex_lock(&bt->vm->lock);
+	for (unsigned n = 0; n < VCPUS; n++)
+		if (bt->vm->vcpu[n] == bt)
+			bt->vm->vcpu[n] = NULL;
+	pthread_mutex_unlock(&bt->vm->lock);
+	if (bt->unchained) /* it made one for itself */
+		bt_vm_destroy(bt->vm);
+	cpu->hooks = NULL;
+	cpu->engine_state = NULL;
+	cache_free(bt);
+	free(bt);
+}
+
+static void bt_kick(struct cpu *cpu) { signal_kick(bt_of(cpu)); }
+
+/* ---- statistics ---- */
+
+static void print(FILE *out, const char *name, uint64_t value) { fprintf(out, "  %-28s %" PRIu64 "\n", name, value); }
+
+static const char *name_of(unsigned id)
+{
+	for (unsigned row = 0; row < insn_desc_count; row++)
+		if (insn_descs[row].id == id)
+			return insn_descs[row].name;
+	return "?";
+}
+
+static void print_share(FILE *out, const char *name, uint64_t part, uint64_t all)
+{
+	uint64_t tenths = all ? (part * 1000 + all / 2) / all : 0;
+
+	fprintf(out, "    %-26s %" PRIu64 " (%" PRIu64 ".%" PRIu64 " %%)\n", name, part, tenths / 10, tenths % 10);
+}
+
+static void print_interpreted(const struct bt_stats *s, FILE *out)
+{
+	bool shown[INSN_COUNT] = { false };
+
+	for (unsigned line = 0; line < 12; line++) {
+		unsigned best = 0;
+
+		for (unsigned i = 1; i < INSN_COUNT; i++)
+			if (!shown[i] && s->interpreted_insn[i] > s->interpreted_insn[best])
+				best = i;
+		if (!best || shown[best])
+			break;
+		shown[best] = true;
+		fprintf(out, "    %-26s %" PRIu64 "\n", name_of(best), s->interpreted_insn[best]);
+	}
+}
+
+static void print_vcpu(const struct bt *bt, FILE *out)
+{
+	const struct bt_stats *s = &bt->stats;
+	uint64_t sites = s->ident + s->inlined + s->callout, used = 0;
+
+	for (unsigned r = 0; r < REGIONS; r++)
+		used += bt->region[r].code - r * REGION_SIZE;
+	print(out, "blocks translated", s->blocks);
+	print(out, "instructions translated", sites);
+	print_share(out, "IDENT", s->ident, sites);
+	print_share(out, "INLINE", s->inlined, sites);
+	print_share(out, "CALL-OUT", s->callout, sites);
+	fprintf(out, "  %-28s %" PRIu64 " -> %" PRIu64 "\n", "bytes, guest to host", s->guest_bytes, s->host_bytes);
+	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, CACHE_SIZE >> 10);
+	print(out, "  look-ups", s->lookups);
+	print(out, "  blocks evicted", s->evicted_blocks);
+	print(out, "  blocks invalidated", s->invalidated);
+	print(out, "  stores to code pages", s->code_writes);
+	print(out, "jumps chained", s->chained);
+	print(out, "jumps unchained", s->unchained);
+	print(out, "branch cache misses", s->branch_misses);
+	print(out, "branch cache flushes", s->branch_flushes);
+	print(out, "translated code entered", s->entered);
+	print(out, "kicks", s->kicks);
+	print(out, "accesses interpreted", s->aborted);
+	print(out, "instructions interpreted", s->interpreted);
+	print_interpreted(s, out);
+}
+
+static void bt_print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out)
+{
+	(void)engine_vm;
+	for (unsigned i = 0; i < count; i++)
+		print_vcpu(bt_of(cpus[i]), out);
+}
+
+const struct engine engine_bt = {
+	.name = "bt",
+	.help = "dynamic binary translation: unmodified guests at near-native speed, anywhere",
+	.vm_create = bt_vm_create,
+	.vm_destroy = bt_vm_destroy,
+	.vcpu_create = bt_vcpu_create,
+	.vcpu_destroy = bt_vcpu_destroy,
+	.run = bt_run,
+	.kick = bt_kick,
+	.print_stats = bt_print_stats,
+};

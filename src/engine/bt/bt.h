@@ -1,0 +1,301 @@
+/*
+ * The binary translator, inside: what its files share.
+ *
+ *   bt.c         the engine: run loop, statistics
+ *   cache.c      where translations live: blocks, look-up, chaining, invalidation, eviction
+ *   routine.c    the generated routines around blocks: enter, leave, TLB miss
+ *   translate.c  guest code -> blocks: decoding, branches, the stack, sensitive instructions
+ *   ident.c      instructions that are copied, with their registers renamed and memory redirected
+ *   signal.c     host faults in guest instructions, and the kick
+ *   emit.c       host instructions
+ *
+ * One struct bt a vCPU; all of it belongs to the vCPU's thread, but for what says otherwise.
+ *
+ * In translated code:
+ *   - gs points at the vCPU's struct cpu; rsp is the monitor's stack, 16-byte aligned.
+ *   - Guest registers live where host_of says: most in the host register of the same name, RCX in
+ *     r14, RSP in r15; R10, R11, R14 and R15 stay in cpu->gpr. rcx, r10 and r11 are scratch.
+ *   - The guest's arithmetic flags are the host's. Nothing around the guest's instructions changes
+ *     flags, so no code is ever needed to save them. DF is 0; the guest's is in cpu->rflags with
+ *     the other system flags.
+ *   - Guest x87 and vector state is in the host's units once a block that uses it has begun.
+ */
+#ifndef RINGSIDE_BT_H
+#define RINGSIDE_BT_H
+
+#include <stdint.h>
+
+#include "cpu/cpu.h"
+#include "cpu/fpu.h"
+#include "cpu/mmu.h"
+#include "engine/bt/emit.h"
+#include "engine/engine.h"
+#include "mem/memory.h"
+
+/* ---- registers ---- */
+
+#define HOST_NONE 0xff /* the guest register stays in cpu->gpr */
+#define HOST_OF_RCX R14
+#define HOST_OF_RSP R15
+static const host_reg host_of[GPR_COUNT] = {
+	[RAX] = RAX, [RCX] = HOST_OF_RCX, [RDX] = RDX, [RBX] = RBX, [RSP] = HOST_OF_RSP, [RBP] = RBP,
+	[RSI] = RSI, [RDI] = RDI,         [R8] = R8,   [R9] = R9,   [R10] = HOST_NONE,   [R11] = HOST_NONE,
+	[R12] = R12, [R13] = R13,         [R14] = HOST_NONE,        [R15] = HOST_NONE,
+};
+
+/* Words of cpu->engine_word that generated code uses. */
+enum {
+	WORD_TLB_MASK,    /* pext: index into the TLB out of an address */
+	WORD_PAGE_MASK,   /* pext: all but the offset in a page; 0 means a hit */
+	WORD_BRANCH_MASK, /* pext: index into the branch cache; 0 while a kick stops chained blocks */
+	WORD_ARITH,       /* arithmetic flags */
+	WORD_PUSHF,       /* the other flags that PUSHF shows */
+	WORD_RSP,         /* monitor stack in translated code */
+	WORD_MISS_RSP,    /* the same inside the miss routine */
+	WORD_ADDRESS,     /* of the access that missed */
+	WORD_BLOCK,       /* id of the block that was left */
+	WORD_TMP,
+	WORD_MISS_FN, WORD_STOP_FN, /* C functions */
+	WORD_SELF,        /* struct cpu */
+	WORD_COUNT
+};
+#define WORD(n) (G(engine_word) + (n) * 8)
+_Static_assert(WORD_COUNT <= sizeof(((struct cpu *)0)->engine_word) / 8, "struct cpu has room for them");
+
+/* ---- modes: everything but the bytes that a translation depends on ---- */
+
+enum {
+	KEY_CODE16 = 0, KEY_CODE32 = 1, KEY_CODE64 = 2, KEY_CODE = 3,
+	KEY_STACK_SHIFT = 2, /* 0, 1, 2 as for code; two bits */
+	KEY_TLB_SHIFT = 4,   /* enum tlb_mode; two bits */
+	KEY_CPL0 = 1 << 6,
+	KEY_REAL = 1 << 7,   /* real or virtual-8086 mode */
+	KEY_V86 = 1 << 8,
+	KEY_X87 = 1 << 9,    /* instructions of the kind raise neither #UD nor #NM */
+	KEY_SSE = 1 << 10,
+	KEY_AVX = 1 << 11,
+	KEY_AVX512 = 1 << 12,
+	KEY_FLAT_DS = 1 << 13, /* base 0, 4 GiB, read-write */
+	KEY_FLAT_ES = 1 << 14,
+	KEY_FLAT_SS = 1 << 15,
+	KEY_BIG_FS = 1 << 16, /* any base, 4 GiB, read-write; also in 64-bit mode */
+	KEY_BIG_GS = 1 << 17,
+	KEY_SMAP = 1 << 18,
+	KEY_TSD = 1 << 19,   /* RDTSC raises #GP */
+	KEY_INTERPRET = 1 << 20, /* nothing is translated in this mode */
+};
+#define KEY_TLB(key) ((enum tlb_mode)((key) >> KEY_TLB_SHIFT & 3))
+#define KEY_STACK_BITS(key) (16u << ((key) >> KEY_STACK_SHIFT & 3))
+#define KEY_CODE_BITS(key) (16u << ((key) & KEY_CODE))
+uint32_t bt_key(const struct cpu *cpu);
+
+/* Which of the branch caches code of a mode uses. */
+enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
+
+/* ---- blocks ---- */
+
+#define BLOCK_INSNS_MAX 64
+#define BLOCK_LINKS_MAX 12
+#define BLOCK_CODE_MAX 16384u /* bytes of host code */
+#define NO_BLOCK 0u           /* id 0 is never used */
+
+/* One way out of a block. */
+struct link {
+	uint64_t target;   /* RIP */
+	uint32_t key;      /* mode at the target */
+	uint32_t site;     /* where the rel32 of the jump is; LINK_BRANCH: where the sequence begins */
+	uint32_t stub;     /* what it jumps to while unchained */
+	uint32_t to;       /* block id when chained */
+	uint32_t next;     /* next link into the same block: global link number + 1 */
+	uint16_t insn;     /* index of the instruction in its block */
+	uint8_t kind;
+	int16_t undo;      /* LINK_BRANCH: what the instruction added to RSP, for a target that faults */
+};
+enum {
+	LINK_DIRECT, /* patched to jump to the target's block */
+	LINK_BRANCH, /* looks into the branch cache */
+};
+
+/* Where an instruction begins, both sides. */
+struct mark {
+	uint16_t host;  /* from the block's entry */
+	uint16_t guest; /* from the block's RIP */
+};
+
+struct block {
+	uint64_t rip, gpa, gpa2; /* gpa2: of the second page's first byte, when len2 */
+	uint32_t key;
+	uint32_t entry;        /* offset in the cache */
+	uint32_t begin, end;   /* of all its code */
+	uint32_t marks, links; /* first of each, in the region's pools */
+	uint32_t hash_next;
+	uint32_t page_next[2]; /* in the list of the first, the second page */
+	uint32_t incoming;     /* links that were patched to come here: global link number + 1 */
+	uint16_t len, len2;    /* guest bytes in the first, the second page */
+	uint16_t insns;
+	uint8_t link_count;
+	bool dead;             /* invalidated */
+	bool fpu;              /* needs guest vector state live */
+};
+
+/* The cache is a ring of regions; the oldest one is evicted as a whole when room is needed. */
+#define REGIONS 8u
+#define REGION_SIZE (8u << 20)
+#define REGION_BLOCKS (1u << 15)
+#define REGION_MARKS (1u << 18)
+#define REGION_LINKS (1u << 16)
+#define CACHE_SIZE (REGIONS * REGION_SIZE)
+#define ROUTINES_SIZE 4096u
+#define HASH_SIZE (1u << 17)
+
+struct region {
+	uint32_t code, code_end; /* next free byte, end: offsets in the cache */
+	uint32_t blocks, marks, links; /* how many are used */
+};
+
+/* Why translated code was left; low bits of what bt->enter returns. The rest: index << 4, id << 16. */
+enum leave { LEAVE_LINK, LEAVE_BRANCH, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW };
+#define LEAVE_CODE(kind, index, id) ((uint32_t)(kind) | (uint32_t)(index) << 4 | (uint32_t)(id) << 16)
+#define LEAVE_KIND(code) ((enum leave)((code) & 15))
+#define LEAVE_INDEX(code) ((code) >> 4 & 0xfff)
+#define LEAVE_INSN(code) ((code) >> 16)
+
+struct bt_stats {
+	uint64_t blocks, insns, ident, inlined, callout;
+	uint64_t host_bytes, guest_bytes;
+	uint64_t entered, chained, unchained, lookups, branch_misses;
+	uint64_t interpreted, interpreted_insn[INSN_COUNT], interpreted_special;
+	uint64_t aborted;           /* accesses that went to the interpreter */
+	uint64_t invalidated, evicted_regions, evicted_blocks, code_writes;
+	uint64_t kicks;
+	uint64_t branch_flushes;
+};
+
+#define DMA_RANGES 16
+struct bt {
+	struct cpu *cpu;
+	struct memory *memory;
+	bool unchained;      /* every block comes back: engine check */
+	uint8_t *rw, *rx;    /* the cache: CACHE_SIZE bytes, mapped twice */
+	struct emitter e;
+	/* Routines, offsets in the cache. */
+	uint32_t leave, miss, enter_restart, enter_end, miss_restart, miss_end;
+	uint32_t (*enter)(struct cpu *cpu, const void *code);
+
+	struct region region[REGIONS];
+	unsigned current;    /* region that is being filled */
+	struct block *blocks; /* REGIONS * REGION_BLOCKS */
+	struct mark *marks;
+	struct link *links;
+	uint32_t *hash;      /* HASH_SIZE block ids */
+	uint32_t *page;      /* first block of each page of RAM */
+	uint64_t eviction;   /* counts evictions and invalidations: block ids from before may be stale */
+
+	uint32_t branch_key[BRANCH_MODES]; /* what each branch cache is for, with the base of CS */
+	uint64_t branch_base[BRANCH_MODES];
+	uint32_t branch_filled[BRANCH_MODES];
+	uint16_t branch_recent[BRANCH_MODES][64];
+	uint64_t branch_pages[8]; /* pages with entries: a bit for each hash of a page number */
+
+	/* Device writes to translated code, from any thread: under vm->lock. */
+	struct bt_vm *vm;
+	bool dma_pending;
+	unsigned dma_count; /* DMA_RANGES + 1: too many, all goes */
+	struct { uint64_t gpa, len; } dma[DMA_RANGES];
+
+	int tid;             /* the vCPU's thread while it is in run, for kick; atomic */
+	struct bt_stats stats;
+};
+
+static inline struct bt *bt_of(const struct cpu *cpu) { return cpu->engine_state; }
+static inline const void *bt_host(const struct bt *bt, uint32_t offset) { return bt->rx + offset; }
+static inline struct block *bt_block(const struct bt *bt, uint32_t id) { return &bt->blocks[id]; }
+static inline uint64_t bt_insn_rip(const struct bt *bt, const struct block *b, unsigned insn)
+{
+	uint64_t rip = b->rip + bt->marks[b->marks + insn].guest;
+
+	return (b->key & KEY_CODE) == KEY_CODE64 ? rip : (uint32_t)rip;
+}
+
+/* ---- cache.c ---- */
+int cache_init(struct bt *bt);  /* 0 or -errno */
+void cache_free(struct bt *bt);
+/* The block at cpu->rip in mode `key`; translates it if need be. NO_BLOCK: the interpreter has to run the
+ * instruction (it raises the fault, or there is nothing to translate). */
+uint32_t cache_find(struct bt *bt, uint32_t key);
+/* Begins a block: room for BLOCK_CODE_MAX bytes, and what belongs to it, evicting if need be. */
+struct block *cache_begin(struct bt *bt);
+/* Ends it: enters it into the tables. Its id. */
+uint32_t cache_commit(struct bt *bt, struct block *b);
+uint32_t cache_block_at(const struct bt *bt, uint32_t offset); /* whose code is it? NO_BLOCK: nobody's */
+void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to);
+void cache_unchain_all_of(struct bt *bt, uint32_t id); /* signal-safe: its links, for a kick */
+void cache_invalidate(struct bt *bt, uint64_t gpa, uint64_t len);
+void cache_flush(struct bt *bt);
+void cache_unwatch(struct bt *bt, uint64_t gpa); /* stores to a page without blocks need no notice */
+unsigned branch_mode(const struct bt *bt, uint32_t key);
+/* Before code of a mode is entered: its branch cache is its own. */
+void branch_select(struct bt *bt, uint32_t key);
+void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id);
+void branch_flush(struct bt *bt);
+void branch_flush_page(struct bt *bt, uint64_t gva);
+
+/* ---- routine.c ---- */
+void routine_init(struct bt *bt);
+
+/* ---- translate.c ---- */
+#define TAILS_MAX (BLOCK_INSNS_MAX * 4)
+struct tail {
+	uint8_t kind;
+	uint8_t size;     /* TAIL_MISS */
+	bool write, no_fill;
+	uint16_t insn;
+	uint32_t site;    /* rel32 to patch to the tail; 0: none */
+	uint32_t retry;   /* TAIL_MISS: where to go on */
+	uint32_t leave;   /* TAIL_LEAVE: LEAVE_CODE */
+	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH */
+};
+enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH };
+
+struct translator {
+	struct bt *bt;
+	struct cpu *cpu;
+	struct emitter *e;
+	struct block *b;
+	uint32_t id;
+	uint32_t key;
+	uint64_t rip;          /* of the instruction being translated */
+	unsigned insn_index;
+	unsigned count;
+	struct insn insn[BLOCK_INSNS_MAX];
+	uint16_t offset[BLOCK_INSNS_MAX]; /* from the block's RIP */
+	unsigned tail_count;
+	struct tail tail[TAILS_MAX];
+	bool ended;            /* the block is over */
+};
+/* Translates the code at gpa (linear address `linear`, RIP `rip`). NO_BLOCK as cache_find. */
+uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t gpa);
+/* Leaves the linear address seg:offset of the memory operand, `moved` bytes on, in r10. May use r11, rcx. False: not
+ * in this mode. */
+bool translate_address(struct translator *t, const struct insn *insn, int64_t moved);
+/* Looks r10 up in the TLB: afterwards [r10 + rcx] is the host's memory, and r11 is free. */
+void translate_lookup(struct translator *t, enum tlb_kind kind, unsigned size, bool no_fill);
+
+/* ---- ident.c ---- */
+/* Emits a copy of an instruction. False: nothing was emitted, and the interpreter has to do it. */
+bool ident_emit(struct translator *t, const struct insn *insn);
+
+/* ---- signal.c ---- */
+int signal_init(void); /* once a process; 0 or -errno */
+void signal_enter(struct bt *bt); /* this thread is about to run the vCPU: gs, kicks */
+void signal_leave(struct bt *bt);
+void signal_kick(struct bt *bt); /* from any thread */
+
+/* ---- bt.c ---- */
+int bt_vcpu_create_unchained(struct memory *memory, struct cpu *cpu);
+void bt_vcpu_destroy(struct cpu *cpu);
+/* One block, or one instruction by the interpreter. *insns: completed (a delivered exception completes its
+ * instruction; a REP counts when it is done). *partial: the last one, a REP, is not done. */
+enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial);
+
+#endif

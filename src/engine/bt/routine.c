@@ -1,0 +1,158 @@
+/*
+ * The generated routines around blocks, at the start of the cache.
+ *
+ *   enter(cpu, code)  C calls it: guest state into registers, jump to a block. Returns a LEAVE_CODE.
+ *   leave             blocks jump there with the code in ecx and their id in r10d
+ *   miss              blocks call it when a TLB look-up fails: address in r10, which access in ecx, id in r11d
+ *
+ * enter and miss end in a stretch that looks at cpu->request and then loads guest state. A kick whose
+ * signal arrives in it starts it over (signal.c), so that no request is overlooked.
+ */
+#include "engine/bt/bt.h"
+
+#define ARITH_FLAGS 0x8d5
+
+static const host_reg saved[] = { RBX, RBP, R12, R13, R14, R15 };
+#define SAVED (sizeof(saved) / sizeof(saved[0]))
+
+enum { OP_OR = 0x09, OP_TEST = 0x85 };
+
+/* All but rcx, r10, r11, which are not the guest's. */
+static void emit_load_guest(struct emitter *e)
+{
+	for (unsigned g = 0; g < GPR_COUNT; g++)
+		if (host_of[g] != HOST_NONE)
+			emit_load(e, host_of[g], mem_gs(G(gpr) + (int32_t)g * 8));
+}
+
+static void emit_save_guest(struct emitter *e)
+{
+	for (unsigned g = 0; g < GPR_COUNT; g++)
+		if (host_of[g] != HOST_NONE)
+			emit_store(e, host_of[g], mem_gs(G(gpr) + (int32_t)g * 8));
+}
+
+/* Flags from cpu->rflags; uses rcx and the stack. */
+static void emit_load_flags(struct emitter *e)
+{
+	emit_load(e, RCX, mem_gs(G(rflags)));
+	emit_and_imm(e, 4, RCX, ARITH_FLAGS);
+	emit_push(e, RCX);
+	emit_popf(e);
+}
+
+/* Flags to cpu->rflags; uses rdx and rsi, which have been saved. */
+static void emit_save_flags(struct emitter *e)
+{
+	emit_pushf(e);
+	emit_pop(e, RDX);
+	emit_and_imm(e, 4, RDX, ARITH_FLAGS);
+	emit_load(e, RSI, mem_gs(G(rflags)));
+	emit_and_imm(e, 8, RSI, ~ARITH_FLAGS);
+	emit_alu_reg(e, OP_OR, RSI, RDX);
+	emit_store(e, RSI, mem_gs(G(rflags)));
+}
+
+/* cmp dword [gs:request], 0; jne */
+static uint32_t emit_if_request(struct emitter *e)
+{
+	struct host_mem m = mem_gs(G(request));
+
+	emit8(e, 0x65);
+	emit8(e, 0x83);
+	emit_modrm_mem(e, 7, &m);
+	emit8(e, 0);
+	return emit_jcc32(e, 5);
+}
+
+static void emit_return(struct emitter *e)
+{
+	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));
+	emit_add_imm(e, RSP, 8);
+	for (unsigned i = SAVED; i-- > 0;)
+		emit_pop(e, saved[i]);
+	emit8(e, 0xc3);
+}
+
+static void routine_enter(struct bt *bt)
+{
+	struct emitter *e = &bt->e;
+	uint32_t requested;
+
+	bt->enter = (uint32_t (*)(struct cpu *, const void *))(uintptr_t)bt_host(bt, emit_offset(e));
+	for (unsigned i = 0; i < SAVED; i++)
+		emit_push(e, saved[i]);
+	emit_push(e, RSI);
+	emit_store(e, RSP, mem_gs(WORD(WORD_RSP)));
+	bt->enter_restart = emit_offset(e);
+	requested = emit_if_request(e);
+	emit_load_flags(e);
+	emit_load_guest(e);
+	emit_jmp_mem(e, (struct host_mem){ .base = RSP, .index = REG_NONE, .scale = 1 });
+	bt->enter_end = emit_offset(e);
+	patch32(bt->rw, requested, emit_offset(e));
+	emit_mov_imm(e, RAX, LEAVE_REQUEST);
+	emit_return(e);
+}
+
+static void routine_leave(struct bt *bt)
+{
+	struct emitter *e = &bt->e;
+
+	bt->leave = emit_offset(e);
+	emit_save_guest(e);
+	emit_store(e, R10, mem_gs(WORD(WORD_BLOCK)));
+	emit_mov(e, 4, RAX, RCX);
+	emit_save_flags(e);
+	emit_return(e);
+}
+
+static void routine_miss(struct bt *bt)
+{
+	struct emitter *e = &bt->e;
+	uint32_t gone, requested, restore;
+
+	bt->miss = emit_offset(e);
+	emit_save_guest(e);
+	emit_save_flags(e);
+	emit_store(e, R10, mem_gs(WORD(WORD_ADDRESS)));
+	emit_store(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
+	emit_add_imm(e, RSP, -8);
+	emit_mov(e, 8, RSI, R10);
+	emit_mov(e, 4, RDX, RCX);
+	emit_mov(e, 4, RCX, R11);
+	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
+	emit_call_mem(e, mem_gs(WORD(WORD_MISS_FN)));
+	emit8(e, OP_TEST); /* eax, eax: what to leave with, 0 to try again */
+	emit_modrm_reg(e, RAX, RAX);
+	gone = emit_jcc32(e, 5);
+
+	bt->miss_restart = emit_offset(e);
+	emit_load(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
+	requested = emit_if_request(e);
+	restore = emit_offset(e);
+	emit_load_flags(e);
+	emit_load_guest(e);
+	emit_load(e, R10, mem_gs(WORD(WORD_ADDRESS)));
+	emit8(e, 0xc3);
+	bt->miss_end = emit_offset(e);
+
+	patch32(bt->rw, requested, emit_offset(e));
+	emit_load(e, RSI, mem_at(RSP, 0));
+	emit_add_imm(e, RSP, -8);
+	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
+	emit_call_mem(e, mem_gs(WORD(WORD_STOP_FN)));
+	emit_load(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
+	emit_jmp_to(e, restore);
+
+	patch32(bt->rw, gone, emit_offset(e));
+	emit_return(e);
+}
+
+void routine_init(struct bt *bt)
+{
+	bt->e.p = bt->rw;
+	routine_enter(bt);
+	routine_leave(bt);
+	routine_miss(bt);
+}

@@ -1,0 +1,1024 @@
+/*
+ * From guest code to a block: decoding ahead, one emitter a kind of instruction, ways out, tails.
+ *
+ * A block goes on over conditional branches that are not taken and ends at any other branch, at what the
+ * interpreter has to do, or at the end of its page. Up to the first store or register write of an
+ * instruction's translation nothing of the guest has changed, so that a fault can start it over in the
+ * interpreter. The order in each emitter below is: look-ups, then memory, then registers.
+ * Tails, behind the block's straight line: TLB misses, unchained jumps, everything not expected.
+ */
+#include "cpu/cpuid.h"
+#include "engine/bt/bt.h"
+#include "util/log.h"
+
+#define INSN_CODE_MAX 256u /* of one instruction, its tails included */
+
+/* ---- ways out ---- */
+
+static struct tail *add_tail(struct translator *t, unsigned kind)
+{
+	struct tail *tail = &t->tail[t->tail_count++];
+
+	*tail = (struct tail){ .kind = (uint8_t)kind, .insn = (uint16_t)t->insn_index };
+	return tail;
+}
+
+static void emit_leave(struct translator *t, uint32_t code)
+{
+	emit_mov_imm(t->e, R10, t->id);
+	emit_mov_imm(t->e, RCX, code);
+	emit_jmp_to(t->e, t->bt->leave);
+}
+
+static void leave_interpret(struct translator *t, unsigned id)
+{
+	emit_leave(t, LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, id));
+	t->ended = true;
+}
+
+static unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key)
+{
+	struct link *l = &t->bt->links[t->b->links + t->b->link_count];
+
+	*l = (struct link){ .kind = (uint8_t)kind, .target = target, .key = key, .insn = (uint16_t)t->insn_index };
+	return t->b->link_count++;
+}
+
+static bool code64(const struct translator *t) { return (t->key & KEY_CODE) == KEY_CODE64; }
+
+static uint64_t wrap_rip(const struct translator *t, uint64_t rip) { return code64(t) ? rip : (uint32_t)rip; }
+
+static uint64_t next_rip(const struct translator *t, const struct insn *i) { return wrap_rip(t, t->rip + i->len); }
+
+/* A target in this page whose first instruction cannot reach into the next. */
+static bool chainable(const struct translator *t, uint64_t target)
+{
+	uint64_t offset = (t->b->gpa & 0xfff) + (target - t->b->rip);
+
+	return offset < PAGE_SIZE - INSN_MAX_LEN && !t->bt->unchained;
+}
+
+/* r10 = target: through the branch cache of mode `key`. A kick may start it over at any place. */
+static void emit_branch(struct translator *t, unsigned link)
+{
+	unsigned mode = branch_mode(t->bt, t->bt->links[t->b->links + link].key);
+	struct emitter *e = t->e;
+	uint8_t *hit;
+
+	if (!t->bt->unchained) {
+		t->bt->links[t->b->links + link].site = emit_offset(e);
+		emit_pext(e, R11, R10, mem_gs(WORD(WORD_BRANCH_MASK)));
+		emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target) +
+			  (int32_t)(mode * sizeof(t->cpu->branch_cache->mode[0])), R11));
+		emit_lea(e, RCX, mem_sum(RCX, R10));
+		hit = emit_jrcxz(e);
+		struct tail *tail = add_tail(t, TAIL_LEAVE);
+		tail->leave = LEAVE_CODE(LEAVE_BRANCH, link, 0);
+		tail->site = emit_jmp32(e);
+		patch8(e, hit);
+		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].code) +
+			     (int32_t)(mode * sizeof(t->cpu->branch_cache->mode[0])), R11));
+		t->bt->links[t->b->links + link].stub = emit_offset(e); /* where the sequence ends */
+		return;
+	}
+	emit_store(e, R10, mem_gs(G(rip)));
+	emit_leave(t, LEAVE_CODE(LEAVE_BRANCH, link, 0));
+}
+
+/* To a RIP that is known, in mode `key`. */
+static void emit_goto(struct translator *t, uint64_t target, uint32_t key)
+{
+	if (chainable(t, target) || t->bt->unchained) {
+		struct tail *tail;
+		unsigned link = add_link(t, LINK_DIRECT, target, key);
+
+		tail = add_tail(t, TAIL_LINK);
+		tail->link = (uint8_t)link;
+		tail->site = emit_jmp32(t->e);
+	} else {
+		unsigned link = add_link(t, LINK_BRANCH, target, key);
+
+		emit_mov_imm(t->e, R10, target);
+		emit_branch(t, link);
+	}
+}
+
+/* A jump whose rel32 is at `site`, to a RIP that is known, in this mode. */
+static void goto_from(struct translator *t, uint32_t site, uint64_t target)
+{
+	bool direct = chainable(t, target) || t->bt->unchained;
+	unsigned link = add_link(t, direct ? LINK_DIRECT : LINK_BRANCH, target, t->key);
+	struct tail *tail = add_tail(t, direct ? TAIL_LINK : TAIL_BRANCH);
+
+	tail->link = (uint8_t)link;
+	tail->site = site;
+}
+
+static void emit_tails(struct translator *t)
+{
+	struct emitter *e = t->e;
+
+	for (unsigned n = 0; n < t->tail_count; n++) { /* those of TAIL_BRANCH add more */
+		struct tail *tail = &t->tail[n];
+		struct link *l = &t->bt->links[t->b->links + tail->link];
+
+		t->insn_index = tail->insn;
+		if (tail->site)
+			patch32(e->base, tail->site, emit_offset(e));
+		switch (tail->kind) {
+		case TAIL_MISS:
+			emit_mov_imm(e, RCX, tail->size | (unsigned)tail->write << 8 | (unsigned)tail->no_fill << 9 |
+						     (unsigned)tail->insn << 16);
+			emit_mov_imm(e, R11, t->id);
+			emit_call_to(e, t->bt->miss);
+			emit_jmp_to(e, tail->retry);
+			break;
+		case TAIL_LINK:
+			l->site = tail->site;
+			l->stub = emit_offset(e);
+			emit_leave(t, LEAVE_CODE(LEAVE_LINK, tail->link, 0));
+			break;
+		case TAIL_LEAVE:
+			if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH)
+				emit_store(e, R10, mem_gs(G(rip)));
+			emit_leave(t, tail->leave);
+			break;
+		case TAIL_BRANCH:
+			emit_mov_imm(e, R10, l->target);
+			emit_branch(t, tail->link);
+			break;
+		}
+	}
+}
+
+/* ---- memory ---- */
+
+/* reg = [gs + a guest register's place], or the host register it lives in. */
+static host_reg guest_value(struct translator *t, unsigned guest, host_reg scratch)
+{
+	if (host_of[guest] != HOST_NONE)
+		return host_of[guest];
+	emit_load(t->e, scratch, mem_gs(G(gpr) + (int32_t)guest * 8));
+	return scratch;
+}
+
+/* Segments of no consequence, or of a base alone. */
+static bool segment_usable(const struct translator *t, unsigned seg, bool *has_base)
+{
+	*has_base = seg >= FS;
+	switch (seg) {
+	case DS: return t->key & KEY_FLAT_DS;
+	case ES: return t->key & KEY_FLAT_ES;
+	case SS: return t->key & KEY_FLAT_SS;
+	case FS: return t->key & KEY_BIG_FS;
+	case GS: return t->key & KEY_BIG_GS;
+	default: return code64(t);
+	}
+}
+
+/* reg = the offset that a memory operand names (LEA). */
+static void emit_effective_address(struct translator *t, const struct insn *i, host_reg to, int64_t moved)
+{
+	struct host_mem m = { .base = REG_NONE, .index = REG_NONE, .scale = i->mem_scale ? i->mem_scale : 1 };
+	struct emitter *e = t->e;
+	int64_t disp = i->mem_disp + moved;
+
+	if (i->mem_base == REG_RIP || (i->mem_base == REG_NONE && i->mem_index == REG_NONE)) {
+		uint64_t address = (uint64_t)disp + (i->mem_base == REG_RIP ? next_rip(t, i) : 0);
+
+		emit_mov_imm(e, to, i->addrsize == 8 ? address : i->addrsize == 4 ? (uint32_t)address : (uint16_t)address);
+		return;
+	}
+	if (i->mem_base != REG_NONE)
+		m.base = guest_value(t, i->mem_base, R10);
+	if (i->mem_index != REG_NONE)
+		m.index = guest_value(t, i->mem_index, R11);
+	m.disp = (int32_t)disp;
+	if (i->addrsize == 8)
+		emit_lea(e, to, m);
+	else
+		emit_lea32(e, to, m);
+	if (i->addrsize == 2)
+		emit_movzx16(e, to, to);
+}
+
+bool translate_address(struct translator *t, const struct insn *i, int64_t moved)
+{
+	struct emitter *e = t->e;
+	bool has_base;
+
+	if (!segment_usable(t, i->mem_seg, &has_base) || i->mem_vsib)
+		return false;
+	emit_effective_address(t, i, R10, moved);
+	if (!has_base)
+		return true;
+	emit_load(e, R11, mem_gs(G(seg) + i->mem_seg * (int32_t)sizeof(struct segment) +
+				 (int32_t)offsetof(struct segment, base)));
+	if (code64(t))
+		emit_lea(e, R10, mem_sum(R10, R11));
+	else
+		emit_lea32(e, R10, mem_sum(R10, R11));
+	return true;
+}
+
+void translate_lookup(struct translator *t, enum tlb_kind kind, unsigned size, bool no_fill)
+{
+	int32_t set = G(tlb) + (int32_t)offsetof(struct tlb, set) +
+		      (int32_t)((KEY_TLB(t->key) * TLB_KINDS + kind) * sizeof(struct tlb_set));
+	struct tail *tail = add_tail(t, TAIL_MISS);
+	struct emitter *e = t->e;
+	uint8_t *hit;
+
+	tail->size = (uint8_t)size;
+	tail->write = kind == TLB_WRITE;
+	tail->no_fill = no_fill;
+	tail->retry = emit_offset(e);
+	emit_pext(e, R11, R10, mem_gs(WORD(WORD_TLB_MASK)));
+	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = (int32_t)size - 1 });
+	emit_pext(e, RCX, RCX, mem_gs(WORD(WORD_PAGE_MASK)));
+	hit = emit_jrcxz(e);
+	tail->site = emit_jmp32(e);
+	patch8(e, hit);
+	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
+}
+
+/* ---- the stack ---- */
+
+/* r10 = rSP + disp. False: a stack that is not flat. */
+static bool stack_address(struct translator *t, int32_t disp)
+{
+	if (KEY_STACK_BITS(t->key) == 64)
+		emit_lea(t->e, R10, mem_at(HOST_OF_RSP, disp));
+	else if (KEY_STACK_BITS(t->key) == 32 && (t->key & KEY_FLAT_SS))
+		emit_lea32(t->e, R10, mem_at(HOST_OF_RSP, disp));
+	else
+		return false;
+	return true;
+}
+
+static void stack_move(struct translator *t, int32_t by)
+{
+	if (KEY_STACK_BITS(t->key) == 64)
+		emit_lea(t->e, HOST_OF_RSP, mem_at(HOST_OF_RSP, by));
+	else
+		emit_lea32(t->e, HOST_OF_RSP, mem_at(HOST_OF_RSP, by));
+}
+
+/* Where an access to the stack of `size` bytes at rSP + disp goes: [r10 + rcx]. */
+static bool stack_lookup(struct translator *t, enum tlb_kind kind, unsigned size, int32_t disp)
+{
+	if (!stack_address(t, disp))
+		return false;
+	translate_lookup(t, kind, size, false);
+	return true;
+}
+
+/* Pushes the word in WORD_TMP. */
+static bool push_tmp(struct translator *t, unsigned size)
+{
+	if (!stack_lookup(t, TLB_WRITE, size, -(int32_t)size))
+		return false;
+	emit_load(t->e, R11, mem_gs(WORD(WORD_TMP)));
+	emit_op_mem(t->e, OP_STORE, size, R11, mem_sum(R10, RCX));
+	stack_move(t, -(int32_t)size);
+	return true;
+}
+
+static bool push_imm(struct translator *t, unsigned size, uint64_t value)
+{
+	if (!stack_lookup(t, TLB_WRITE, size, -(int32_t)size))
+		return false;
+	if (size == 8 && value != (uint64_t)(int32_t)value) {
+		emit_mov_imm(t->e, R11, value);
+		emit_store(t->e, R11, mem_sum(R10, RCX));
+	} else {
+		emit_store_imm(t->e, size, mem_sum(R10, RCX), (int32_t)value);
+	}
+	stack_move(t, -(int32_t)size);
+	return true;
+}
+
+static bool push(struct translator *t, const struct insn *i)
+{
+	const struct operand *o = &i->operand[0];
+	unsigned size = i->opsize;
+
+	switch (o->kind) {
+	case OPERAND_IMM:
+		return push_imm(t, size, (uint64_t)i->imm);
+	case OPERAND_GPR:
+		if (!stack_lookup(t, TLB_WRITE, size, -(int32_t)size))
+			return false;
+		emit_op_mem(t->e, OP_STORE, size, guest_value(t, o->reg, R11), mem_sum(R10, RCX));
+		stack_move(t, -(int32_t)size);
+		return true;
+	case OPERAND_MEM:
+		if (!translate_address(t, i, 0))
+			return false;
+		translate_lookup(t, TLB_READ, size, false);
+		emit_op_mem(t->e, OP_LOAD, size, R11, mem_sum(R10, RCX));
+		emit_store(t->e, R11, mem_gs(WORD(WORD_TMP)));
+		return push_tmp(t, size);
+	default:
+		return false; /* segment registers */
+	}
+}
+
+static bool pop(struct translator *t, const struct insn *i)
+{
+	const struct operand *o = &i->operand[0];
+	unsigned size = i->opsize;
+	struct emitter *e = t->e;
+
+	if (o->kind != OPERAND_GPR && o->kind != OPERAND_MEM)
+		return false;
+	if (!stack_lookup(t, TLB_READ, size, 0))
+		return false;
+	if (o->kind == OPERAND_MEM) {
+		emit_op_mem(e, OP_LOAD, size, R11, mem_sum(R10, RCX));
+		emit_store(e, R11, mem_gs(WORD(WORD_TMP)));
+		if (!translate_address(t, i, i->mem_base == RSP ? size : 0))
+			return false;
+		translate_lookup(t, TLB_WRITE, size, false);
+		emit_load(e, R11, mem_gs(WORD(WORD_TMP)));
+		emit_op_mem(e, OP_STORE, size, R11, mem_sum(R10, RCX));
+		stack_move(t, (int32_t)size);
+		return true;
+	}
+	if (o->reg == RSP) {
+		if (size == 2)
+			return false;
+		emit_op_mem(e, OP_LOAD, size, HOST_OF_RSP, mem_sum(R10, RCX));
+		return true;
+	}
+	if (host_of[o->reg] != HOST_NONE) {
+		emit_op_mem(e, OP_LOAD, size, host_of[o->reg], mem_sum(R10, RCX));
+	} else {
+		emit_op_mem(e, OP_LOAD, size, R11, mem_sum(R10, RCX));
+		emit_op_mem(e, OP_STORE, size == 2 ? 2 : 8, R11, mem_gs(G(gpr) + o->reg * 8));
+	}
+	stack_move(t, (int32_t)size);
+	return true;
+}
+
+static bool leave(struct translator *t, const struct insn *i)
+{
+	struct emitter *e = t->e;
+	unsigned bits = KEY_STACK_BITS(t->key);
+
+	if (i->opsize != (bits == 64 ? 8 : 4) || bits == 16 || (bits == 32 && !(t->key & KEY_FLAT_SS)))
+		return false;
+	emit_mov(e, bits / 8, R10, RBP);
+	translate_lookup(t, TLB_READ, bits / 8, false);
+	emit_op_mem(e, OP_LOAD, bits / 8, R11, mem_sum(R10, RCX));
+	if (bits == 64)
+		emit_lea(e, HOST_OF_RSP, mem_at(RBP, 8));
+	else
+		emit_lea32(e, HOST_OF_RSP, mem_at(RBP, 4));
+	emit_mov(e, 8, RBP, R11);
+	return true;
+}
+
+/* What PUSHF shows: the host's arithmetic flags, the others from cpu->rflags. */
+static bool pushf(struct translator *t, const struct insn *i)
+{
+	struct emitter *e = t->e;
+
+	if (t->key & KEY_V86)
+		return false;
+	emit_pushf(e);
+	emit_pop(e, RCX);
+	emit_load(e, R11, mem_gs(WORD(WORD_ARITH)));
+	emit_pext_reg(e, RCX, RCX, R11);
+	emit_pdep_reg(e, RCX, RCX, R11);
+	emit_load(e, R10, mem_gs(G(rflags)));
+	emit_load(e, R11, mem_gs(WORD(WORD_PUSHF)));
+	emit_pext_reg(e, R10, R10, R11);
+	emit_pdep_reg(e, R10, R10, R11);
+	emit_lea(e, RCX, mem_sum(RCX, R10));
+	emit_store(e, RCX, mem_gs(WORD(WORD_TMP)));
+	return push_tmp(t, i->opsize);
+}
+
+/* ---- flags of the system, in cpu->rflags ---- */
+
+/* Clears a bit without touching the host's flags, then adds `set` (0 or the bit). */
+static void emit_rflags_bit(struct translator *t, uint32_t bit, bool set)
+{
+	struct emitter *e = t->e;
+
+	emit_load(e, RCX, mem_gs(G(rflags)));
+	emit_mov_imm(e, R10, ~(uint64_t)bit);
+	emit_pext_reg(e, RCX, RCX, R10);
+	emit_pdep_reg(e, RCX, RCX, R10);
+	if (set)
+		emit_lea(e, RCX, mem_at(RCX, (int32_t)bit));
+	emit_store(e, RCX, mem_gs(G(rflags)));
+}
+
+/* STI holds interrupts back for one more instruction: that one is translated first. */
+static bool sti(struct translator *t)
+{
+	const struct insn *after = &t->insn[t->insn_index + 1];
+
+	if (!(t->key & KEY_CPL0) || (t->key & KEY_REAL) || t->insn_index + 1 >= t->count ||
+	    insn_desc(after)->xlate != XLATE_IDENT || (insn_desc(after)->flags & INSN_BRANCH))
+		return false;
+	emit_rflags_bit(t, RFLAGS_IF, true);
+	return true;
+}
+
+static void after_sti(struct translator *t)
+{
+	const struct insn *i = &t->insn[t->insn_index];
+	unsigned link = add_link(t, LINK_BRANCH, next_rip(t, i), t->key);
+	uint8_t *none;
+
+	t->bt->links[t->b->links + link].site = UINT32_MAX;
+	emit_load_byte(t->e, RCX, mem_gs(G(want_irq_window)));
+	none = emit_jrcxz(t->e);
+	struct tail *tail = add_tail(t, TAIL_LEAVE);
+	tail->leave = LEAVE_CODE(LEAVE_WINDOW, link, 0);
+	tail->site = emit_jmp32(t->e);
+	patch8(t->e, none);
+}
+
+/* STAC and CLAC: from here on another mode. */
+static bool set_ac(struct translator *t, const struct insn *i, bool set)
+{
+	enum tlb_mode mode = set ? TLB_KERNEL_USER : TLB_KERNEL;
+	uint32_t key = t->key;
+
+	if (!(key & KEY_CPL0) || (key & KEY_REAL))
+		return false;
+	emit_rflags_bit(t, RFLAGS_AC, set);
+	if (key & KEY_SMAP) {
+		key = (key & ~(3u << KEY_TLB_SHIFT)) | (uint32_t)mode << KEY_TLB_SHIFT;
+		emit_store_imm(t->e, 1, mem_gs(G(tlb_mode)), (int)mode);
+		emit_goto(t, next_rip(t, i), key);
+		t->ended = true;
+	}
+	return true;
+}
+
+static bool swapgs(struct translator *t)
+{
+	int32_t base = G(seg) + GS * (int32_t)sizeof(struct segment) + (int32_t)offsetof(struct segment, base);
+	struct emitter *e = t->e;
+
+	if (!(t->key & KEY_CPL0))
+		return false;
+	emit_load(e, R10, mem_gs(base));
+	emit_load(e, R11, mem_gs(G(kernel_gs_base)));
+	emit_store(e, R11, mem_gs(base));
+	emit_store(e, R10, mem_gs(G(kernel_gs_base)));
+	return true;
+}
+
+static bool rdtsc(struct translator *t)
+{
+	struct emitter *e = t->e;
+
+	if ((t->key & KEY_TSD) || t->bt->unchained)
+		return false;
+	emit8(e, 0x0f);
+	emit8(e, 0x31);
+	emit_mov_imm(e, RCX, 32);
+	emit_shift_reg(e, SHIFT_SHLX, RDX, RDX, RCX);
+	emit_lea(e, RAX, mem_sum(RAX, RDX));
+	emit_load(e, RCX, mem_gs(G(tsc_offset)));
+	emit_lea(e, RAX, mem_sum(RAX, RCX));
+	emit_load(e, RCX, mem_gs(G(tsc_adjust)));
+	emit_lea(e, RAX, mem_sum(RAX, RCX));
+	emit_rorx(e, RDX, RAX, 32);
+	emit_mov(e, 4, RDX, RDX);
+	emit_mov(e, 4, RAX, RAX);
+	return true;
+}
+
+/* ---- branches ---- */
+
+/* Where a relative branch goes; false: nowhere that may be. */
+static bool branch_target(const struct translator *t, const struct insn *i, uint64_t *target)
+{
+	*target = next_rip(t, i) + (uint64_t)i->imm;
+	if (code64(t))
+		return (uint64_t)((int64_t)(*target << 16) >> 16) == *target;
+	*target = i->opsize == 2 ? (uint16_t)*target : (uint32_t)*target;
+	return (t->key & KEY_CODE) != KEY_CODE16 || *target <= 0xffff;
+}
+
+/* Operand sizes at which near branches are translated. */
+static bool branch_size(const struct translator *t, const struct insn *i)
+{
+	return code64(t) ? i->opsize == 8 : (t->key & KEY_CODE) == KEY_CODE32 ? i->opsize == 4 : i->opsize == 2;
+}
+
+static bool jcc(struct translator *t, const struct insn *i)
+{
+	uint64_t target;
+
+	if (!branch_target(t, i, &target))
+		return false;
+	goto_from(t, emit_jcc32(t->e, i->cc), target);
+	return true;
+}
+
+static bool loop(struct translator *t, const struct insn *i)
+{
+	struct emitter *e = t->e;
+	uint8_t *not_taken, *by_zf = NULL;
+	uint64_t target;
+
+	if (i->addrsize == 2 || !branch_target(t, i, &target))
+		return false;
+	if (i->addrsize == 8)
+		emit_lea(e, HOST_OF_RCX, mem_at(HOST_OF_RCX, -1));
+	else
+		emit_lea32(e, HOST_OF_RCX, mem_at(HOST_OF_RCX, -1));
+	emit_mov(e, 8, RCX, HOST_OF_RCX);
+	not_taken = emit_jrcxz(e);
+	if (i->id != INSN_LOOP)
+		by_zf = emit_jcc8(e, i->id == INSN_LOOPE ? 5 : 4);
+	goto_from(t, emit_jmp32(e), target);
+	patch8(e, not_taken);
+	if (by_zf)
+		patch8(e, by_zf);
+	return true;
+}
+
+static bool jcxz(struct translator *t, const struct insn *i)
+{
+	struct emitter *e = t->e;
+	uint8_t *taken, *not_taken;
+	uint64_t target;
+
+	if (!branch_target(t, i, &target))
+		return false;
+	if (i->addrsize == 2)
+		emit_movzx16(e, RCX, HOST_OF_RCX);
+	else
+		emit_mov(e, i->addrsize, RCX, HOST_OF_RCX);
+	taken = emit_jrcxz(e);
+	not_taken = emit_jmp8(e);
+	patch8(e, taken);
+	goto_from(t, emit_jmp32(e), target);
+	patch8(e, not_taken);
+	return true;
+}
+
+/* To the RIP in r10; `undo`: what RSP has to be moved by if it cannot be gone to. */
+static void emit_indirect(struct translator *t, int undo)
+{
+	unsigned link = add_link(t, LINK_BRANCH, 0, t->key);
+
+	t->bt->links[t->b->links + link].undo = (int16_t)undo;
+	emit_branch(t, link);
+	t->ended = true;
+}
+
+/* r10 = where an indirect branch goes. */
+static bool emit_indirect_target(struct translator *t, const struct insn *i)
+{
+	const struct operand *o = &i->operand[0];
+	unsigned size = i->opsize;
+	struct emitter *e = t->e;
+
+	if (o->kind == OPERAND_GPR) {
+		host_reg from = guest_value(t, o->reg, R10);
+
+		if (size == 2)
+			emit_movzx16(e, R10, from);
+		else if (from != R10 || size == 4)
+			emit_mov(e, size, R10, from);
+		return true;
+	}
+	if (!translate_address(t, i, 0))
+		return false;
+	translate_lookup(t, TLB_READ, size, false);
+	emit_op_mem(e, OP_LOAD, size, R10, mem_sum(R10, RCX));
+	if (size == 2)
+		emit_movzx16(e, R10, R10);
+	return true;
+}
+
+static bool jmp(struct translator *t, const struct insn *i)
+{
+	uint64_t target;
+
+	if (i->operand[0].kind == OPERAND_REL) {
+		if (!branch_target(t, i, &target))
+			return false;
+		emit_goto(t, target, t->key);
+		t->ended = true;
+		return true;
+	}
+	if (!branch_size(t, i) || !emit_indirect_target(t, i))
+		return false;
+	emit_indirect(t, 0);
+	return true;
+}
+
+static bool call(struct translator *t, const struct insn *i)
+{
+	unsigned size = i->opsize;
+	uint64_t target;
+
+	if (!branch_size(t, i))
+		return false;
+	if (i->operand[0].kind == OPERAND_REL) {
+		if (!branch_target(t, i, &target) || !push_imm(t, size, next_rip(t, i)))
+			return false;
+		emit_goto(t, target, t->key);
+		t->ended = true;
+		return true;
+	}
+	if (!emit_indirect_target(t, i))
+		return false;
+	emit_store(t->e, R10, mem_gs(WORD(WORD_TMP)));
+	if (!push_imm(t, size, next_rip(t, i)))
+		return false;
+	emit_load(t->e, R10, mem_gs(WORD(WORD_TMP)));
+	emit_indirect(t, (int)size);
+	return true;
+}
+
+static bool ret(struct translator *t, const struct insn *i)
+{
+	unsigned size = i->opsize, pops = i->operand_count && i->operand[0].kind == OPERAND_IMM ? (uint16_t)i->imm : 0;
+	struct emitter *e = t->e;
+
+	if (!branch_size(t, i) || pops > 0x7000 || !stack_lookup(t, TLB_READ, size, 0))
+		return false;
+	emit_op_mem(e, OP_LOAD, size, R10, mem_sum(R10, RCX));
+	if (size == 2)
+		emit_movzx16(e, R10, R10);
+	stack_move(t, (int32_t)(size + pops));
+	emit_indirect(t, -(int)(size + pops));
+	return true;
+}
+
+/* ---- other instructions that are not copies ---- */
+
+static bool lea(struct translator *t, const struct insn *i)
+{
+	const struct operand *o = &i->operand[0];
+	host_reg to = host_of[o->reg];
+	struct emitter *e = t->e;
+	bool direct = to != HOST_NONE && o->size >= 4 && i->addrsize >= o->size;
+
+	if (direct && o->size == 4 && i->addrsize == 8) {
+		/* the low half alone */
+		struct insn narrow = *i;
+		narrow.addrsize = 4;
+		emit_effective_address(t, &narrow, to, 0);
+		return true;
+	}
+	emit_effective_address(t, i, direct ? to : R10, 0);
+	if (direct)
+		return true;
+	if (to == HOST_NONE && o->size == 2)
+		emit_op_mem(e, OP_STORE, 2, R10, mem_gs(G(gpr) + o->reg * 8));
+	else if (to == HOST_NONE && o->size == 4)
+		emit_mov(e, 4, R10, R10), emit_store(e, R10, mem_gs(G(gpr) + o->reg * 8));
+	else if (to == HOST_NONE)
+		emit_store(e, R10, mem_gs(G(gpr) + o->reg * 8));
+	else if (o->size == 2)
+		emit_store(e, R10, mem_gs(WORD(WORD_TMP))), emit_op_mem(e, OP_LOAD, 2, to, mem_gs(WORD(WORD_TMP)));
+	else
+		emit_mov(e, o->size, to, R10);
+	return true;
+}
+
+/* MOV between rAX and an absolute address. */
+static bool moffs(struct translator *t, const struct insn *i)
+{
+	bool store = i->operand[0].kind == OPERAND_MEM;
+	unsigned size = i->operand[0].size;
+
+	if (!translate_address(t, i, 0))
+		return false;
+	translate_lookup(t, store ? TLB_WRITE : TLB_READ, size, false);
+	emit_op_mem(t->e, (store ? OP_STORE : OP_LOAD) - (size == 1), size == 1 ? 4 : size, RAX, mem_sum(R10, RCX));
+	return true;
+}
+
+/* INC and DEC of one byte, which are REX on the host. */
+static bool inc_dec(struct translator *t, const struct insn *i)
+{
+	struct insn two = *i;
+
+	if (i->modrm_at)
+		return ident_emit(t, i);
+	two.opcode = 0xff;
+	two.modrm = (uint8_t)(0xc0 | (i->id == INSN_DEC) << 3 | i->operand[0].reg);
+	two.modrm_at = two.opcode_at + 1;
+	two.operand[0].at = OPERAND_AT_RM;
+	return ident_emit(t, &two);
+}
+
+/* ---- one instruction ---- */
+
+#define VECTOR_FLAGS (INSN_X87 | INSN_MMX | INSN_SSE | INSN_AVX | INSN_AVX512)
+
+/* Would raise nothing by its kind in this mode. */
+static bool allowed(const struct translator *t, const struct insn *i)
+{
+	const struct insn_desc *d = insn_desc(i);
+
+	if (!cpu_has(t->cpu, d->feature))
+		return false;
+	if ((d->flags & INSN_NOT_REAL) && (t->key & KEY_REAL))
+		return false;
+	if ((d->flags & INSN_PRIVILEGED) && !(t->key & KEY_CPL0))
+		return false;
+	if ((d->flags & (INSN_X87 | INSN_MMX)) && !(t->key & KEY_X87))
+		return false;
+	if ((d->flags & INSN_SSE) && !(t->key & KEY_SSE))
+		return false;
+	if ((d->flags & INSN_AVX) && !(t->key & KEY_AVX))
+		return false;
+	return !(d->flags & INSN_AVX512) || (t->key & KEY_AVX512);
+}
+
+static bool emit_inline(struct translator *t, const struct insn *i)
+{
+	switch (i->id) {
+	case INSN_JCC: return jcc(t, i);
+	case INSN_JMP: return jmp(t, i);
+	case INSN_CALL: return call(t, i);
+	case INSN_RET: return ret(t, i);
+	case INSN_LOOP:
+	case INSN_LOOPE:
+	case INSN_LOOPNE: return loop(t, i);
+	case INSN_JCXZ: return jcxz(t, i);
+	case INSN_PUSH: return push(t, i);
+	case INSN_POP: return pop(t, i);
+	case INSN_LEAVE: return leave(t, i);
+	case INSN_PUSHF: return pushf(t, i);
+	case INSN_INC:
+	case INSN_DEC: return inc_dec(t, i);
+	case INSN_MOV: return moffs(t, i);
+	case INSN_XCHG: return ident_emit(t, i);
+	case INSN_CLD:
+	case INSN_STD:
+		emit_rflags_bit(t, RFLAGS_DF, i->id == INSN_STD);
+		return true;
+	case INSN_CLI:
+		if (!(t->key & KEY_CPL0) || (t->key & KEY_REAL))
+			return false;
+		emit_rflags_bit(t, RFLAGS_IF, false);
+		return true;
+	case INSN_STI: return sti(t);
+	case INSN_STAC:
+	case INSN_CLAC: return set_ac(t, i, i->id == INSN_STAC);
+	case INSN_SWAPGS: return swapgs(t);
+	case INSN_RDTSC: return rdtsc(t);
+	default: return false;
+	}
+}
+
+static bool emit_insn(struct translator *t, const struct insn *i)
+{
+	if (!allowed(t, i))
+		return false;
+	switch (insn_desc(i)->xlate) {
+	case XLATE_IDENT:
+		if (i->id == INSN_LEA)
+			return lea(t, i);
+		if (i->mode != 64 && (i->id == INSN_VZEROALL || i->id == INSN_VZEROUPPER))
+			return false; /* registers 8 to 15 stay as they are */
+		return ident_emit(t, i);
+	case XLATE_INLINE:
+		return emit_inline(t, i);
+	default:
+		return false;
+	}
+}
+
+static void translate_insn(struct translator *t, const struct insn *i)
+{
+	uint8_t *p = t->e->p;
+	unsigned tails = t->tail_count, links = t->b->link_count;
+
+	if (emit_insn(t, i)) {
+		if (insn_desc(i)->xlate == XLATE_IDENT)
+			t->bt->stats.ident++;
+		else
+			t->bt->stats.inlined++;
+		return;
+	}
+	t->e->p = p;
+	t->tail_count = tails;
+	t->b->link_count = (uint8_t)links;
+	t->bt->stats.callout++;
+	leave_interpret(t, i->id);
+}
+
+/* ---- a block ---- */
+
+static bool ends_block(const struct insn *i)
+{
+	const struct insn_desc *d = insn_desc(i);
+
+	return d->xlate == XLATE_CALLOUT || ((d->flags & INSN_BRANCH) && !(d->flags & INSN_CONDITIONAL));
+}
+
+/* Decodes ahead. The first instruction alone may reach into the next page: its bytes are in `across`. */
+static void decode_ahead(struct translator *t, const uint8_t *code, unsigned avail, unsigned bits, bool alone)
+{
+	unsigned offset = 0, branches = 0;
+	uint64_t end = code64(t) ? UINT64_MAX : bits == 16 ? 0x10000 : 0x100000000ull;
+
+	while (t->count < BLOCK_INSNS_MAX && branches < BLOCK_LINKS_MAX - 4) {
+		struct insn *i = &t->insn[t->count];
+
+		if (offset >= avail || insn_decode(i, code + offset, avail - offset, bits) != DECODE_OK)
+			return;
+		if (t->b->rip + offset + i->len > end && !code64(t))
+			return;
+		t->offset[t->count++] = (uint16_t)offset;
+		offset += i->len;
+		t->b->fpu |= (insn_desc(i)->flags & VECTOR_FLAGS) != 0;
+		branches += (insn_desc(i)->flags & INSN_BRANCH) || i->id == INSN_STI;
+		if (ends_block(i) || alone)
+			return;
+	}
+}
+
+/* From now on stores to the page are noticed. */
+static void watch_page(struct bt *bt, uint64_t gpa)
+{
+	uint8_t *state = &bt->memory->state[memory_offset(bt->memory, gpa, 1) >> PAGE_SHIFT];
+
+	if (__atomic_load_n(state, __ATOMIC_RELAXED) & PAGE_HAS_CODE)
+		return;
+	__atomic_fetch_or(state, PAGE_HAS_CODE, __ATOMIC_SEQ_CST);
+	mmu_write_protect(bt->cpu, gpa);
+}
+
+/* The first instruction does not end in its page. */
+static bool decode_across(struct translator *t, uint64_t linear, unsigned bits, unsigned first)
+{
+	struct cpu *cpu = t->cpu;
+	struct mmu_translation second;
+	uint8_t bytes[16];
+	unsigned got;
+
+	if (mmu_translate(cpu, (linear | 0xfff) + 1, MMU_FETCH, &second) != X_OK ||
+	    memory_offset(t->bt->memory, second.gpa, PAGE_SIZE) == MEMORY_NOT_RAM)
+		return false;
+	watch_page(t->bt, second.gpa);
+	if (mmu_fetch(cpu, linear, bytes, INSN_MAX_LEN, &got) != X_OK)
+		return false;
+	decode_ahead(t, bytes, got, bits, true);
+	if (!t->count || t->insn[0].len <= first)
+		return false;
+	t->b->gpa2 = second.gpa;
+	t->b->len2 = (uint16_t)(t->insn[0].len - first);
+	return true;
+}
+
+static void emit_block(struct translator *t)
+{
+	struct emitter *e = t->e;
+	struct block *b = t->b;
+	bool window = false;
+
+	if (b->fpu) { /* vector state is brought in where it is first needed */
+		emit_leave(t, LEAVE_CODE(LEAVE_FPU, 0, 0));
+		b->entry = emit_offset(e);
+		emit_load_byte(e, RCX, mem_gs(G(fpu_live)));
+		emit8(e, 0xe3); /* jrcxz, back to what leaves */
+		emit8(e, (unsigned)(b->begin - (emit_offset(e) + 1)));
+	} else {
+		b->entry = b->begin;
+	}
+	for (t->insn_index = 0; t->insn_index < t->count && !t->ended; t->insn_index++) {
+		const struct insn *i = &t->insn[t->insn_index];
+
+		t->rip = wrap_rip(t, b->rip + t->offset[t->insn_index]);
+		if (emit_offset(e) - b->begin + t->tail_count * 40 + INSN_CODE_MAX * 2 > BLOCK_CODE_MAX && !window) {
+			t->count = t->insn_index;
+			break;
+		}
+		t->bt->marks[b->marks + t->insn_index] =
+			(struct mark){ (uint16_t)(emit_offset(e) - b->entry), t->offset[t->insn_index] };
+		translate_insn(t, i);
+		if (window && !t->ended)
+			after_sti(t);
+		window = i->id == INSN_STI && !t->ended;
+	}
+	b->insns = (uint16_t)t->insn_index;
+	unsigned last = t->insn_index - 1;
+	b->len = (uint16_t)(t->offset[last] + t->insn[last].len - b->len2);
+	t->insn_index = last;
+	if (!t->ended)
+		emit_goto(t, wrap_rip(t, b->rip + t->offset[last] + t->insn[last].len), t->key);
+	emit_tails(t);
+}
+
+uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t gpa)
+{
+	static __thread struct translator translator;
+	struct translator *t = &translator;
+	unsigned first = (unsigned)(PAGE_SIZE - (gpa & ~PAGE_MASK));
+	uint32_t id;
+
+	t->bt = bt;
+	t->cpu = bt->cpu;
+	t->e = &bt->e;
+	t->key = key;
+	t->count = t->tail_count = 0;
+	t->ended = false;
+	t->b = cache_begin(bt);
+	t->b->rip = rip;
+	t->b->gpa = gpa;
+	t->b->key = key;
+	t->id = (uint32_t)(t->b - bt->blocks);
+	watch_page(bt, gpa);
+	decode_ahead(t, memory_hva(bt->memory, gpa, first), first, KEY_CODE_BITS(key), false);
+	if (!t->count && (first >= INSN_MAX_LEN || !decode_across(t, linear, KEY_CODE_BITS(key), first))) {
+		cache_unwatch(bt, gpa);
+		return NO_BLOCK;
+	}
+	emit_block(t);
+	id = cache_commit(bt, t->b);
+	LOG(LOG_BT, "block %u at %#llx gpa %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
+	    (unsigned long long)gpa, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
+	return id;
+}
+
+/* ---- modes ---- */
+
+static bool flat(const struct segment *s)
+{
+	return s->base == 0 && s->limit == UINT32_MAX &&
+	       (s->attr & (SEG_P | SEG_S | SEG_CODE | SEG_EXPAND_DOWN | SEG_WRITABLE)) == (SEG_P | SEG_S | SEG_WRITABLE);
+}
+
+static bool big(const struct segment *s)
+{
+	return s->limit == UINT32_MAX &&
+	       (s->attr & (SEG_P | SEG_S | SEG_CODE | SEG_EXPAND_DOWN | SEG_WRITABLE)) == (SEG_P | SEG_S | SEG_WRITABLE);
+}
+
+static uint32_t segment_key(const struct cpu *cpu)
+{
+	const struct segment *cs = &cpu->seg[CS];
+	unsigned code = cs->attr & SEG_DB ? KEY_CODE32 : KEY_CODE16, stack = cpu->seg[SS].attr & SEG_DB ? 1 : 0;
+	uint32_t key = code | stack << KEY_STACK_SHIFT;
+
+	if (cpu->mode == MODE_LONG)
+		return KEY_CODE64 | 2 << KEY_STACK_SHIFT | KEY_FLAT_DS | KEY_FLAT_ES | KEY_FLAT_SS | KEY_BIG_FS | KEY_BIG_GS;
+	if (code == KEY_CODE32 ? cs->limit != UINT32_MAX : cs->limit < 0xffff || cpu->rip > 0xffff)
+		key |= KEY_INTERPRET;
+	if (cpu_real_or_v86(cpu))
+		key |= KEY_REAL | (cpu->mode == MODE_V8086 ? KEY_V86 : 0);
+	if (flat(&cpu->seg[DS]))
+		key |= KEY_FLAT_DS;
+	if (flat(&cpu->seg[ES]))
+		key |= KEY_FLAT_ES;
+	if (flat(&cpu->seg[SS]))
+		key |= KEY_FLAT_SS;
+	if (big(&cpu->seg[FS]))
+		key |= KEY_BIG_FS;
+	if (big(&cpu->seg[GS]))
+		key |= KEY_BIG_GS;
+	return key;
+}
+
+static uint32_t vector_key(const struct cpu *cpu)
+{
+	uint64_t avx = XCR0_SSE | XCR0_AVX, avx512 = avx | XCR0_AVX512;
+	bool ts = cpu->cr0 & CR0_TS;
+	uint32_t key = 0;
+
+	if (ts)
+		return 0;
+	if (!(cpu->cr0 & CR0_EM))
+		key |= KEY_X87;
+	if (!(cpu->cr0 & CR0_EM) && (cpu->cr4 & CR4_OSFXSR))
+		key |= KEY_SSE;
+	if (!cpu_real_or_v86(cpu) && (cpu->cr4 & CR4_OSXSAVE) && (cpu->xcr0 & avx) == avx)
+		key |= KEY_AVX;
+	if (!cpu_real_or_v86(cpu) && (cpu->cr4 & CR4_OSXSAVE) && (cpu->xcr0 & avx512) == avx512)
+		key |= KEY_AVX512;
+	return key;
+}
+
+uint32_t bt_key(const struct cpu *cpu)
+{
+	uint32_t key = segment_key(cpu) | vector_key(cpu) | (uint32_t)cpu->tlb_mode << KEY_TLB_SHIFT;
+
+	if (cpu->cpl == 0)
+		key |= KEY_CPL0;
+	if (cpu->cr4 & CR4_SMAP)
+		key |= KEY_SMAP;
+	if ((cpu->cr4 & CR4_TSD) && cpu->cpl)
+		key |= KEY_TSD;
+	if ((cpu->rflags & RFLAGS_AC) && cpu->cpl == 3) /* alignment may be checked */
+		key |= KEY_INTERPRET;
+	return key;
+}
