@@ -23,7 +23,7 @@ struct engine {
 	 * EXIT_REQUEST; when an instruction sets IF (or ends a shadow) while request has REQUEST_EXIT
 	 * set it returns as well. */
 	void (*run)(struct cpu *cpu, struct exit *exit);
-	/* From any thread: makes run return soon. Sets REQUEST_EXIT; wakes generated code. */
+	/* From any thread but the one in run: makes it return soon. Sets REQUEST_EXIT; wakes generated code. */
 	void (*kick)(struct cpu *cpu);
 	/* Prints the engine's part of --stats. NULL: none. */
 	void (*print_stats)(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out);

@@ -9,10 +9,10 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "cpu/cpuid.h"
@@ -76,12 +76,21 @@ struct guest {
 static struct guest guest;
 static volatile sig_atomic_t ticks;
 
-static void on_tick(int sig)
+static pthread_mutex_t engine_lock = PTHREAD_MUTEX_INITIALIZER; /* guest.engine, which is gone between engines */
+
+/* Kicks the vCPU a thousand times a second, as timers do. */
+static void *ticker(void *opaque)
 {
-	(void)sig;
-	ticks++;
-	if (guest.engine)
-		guest.engine->kick(&guest.cpu);
+	(void)opaque;
+	for (;;) {
+		usleep(1000);
+		ticks++;
+		pthread_mutex_lock(&engine_lock);
+		if (guest.engine)
+			guest.engine->kick(&guest.cpu);
+		pthread_mutex_unlock(&engine_lock);
+	}
+	return NULL;
 }
 
 /* ---- memory ---- */
@@ -281,7 +290,9 @@ static bool fuzz(const struct engine *engine, uint64_t seed, uint64_t start, uin
 	g->engine_vm = engine->vm_create(&g->memory);
 	if (!g->engine_vm || engine->vcpu_create(g->engine_vm, &g->cpu))
 		return false;
+	pthread_mutex_lock(&engine_lock);
 	g->engine = engine;
+	pthread_mutex_unlock(&engine_lock);
 	for (uint64_t i = start; i < start + count; i++) {
 		char line[160];
 		int n = snprintf(line, sizeof(line), "# %s --seed %" PRIu64 " --start %" PRIu64 " --count 1\n", engine->name, seed, i);
@@ -289,7 +300,9 @@ static bool fuzz(const struct engine *engine, uint64_t seed, uint64_t start, uin
 			return false;
 		run_case(g, seed, i);
 	}
+	pthread_mutex_lock(&engine_lock);
 	g->engine = NULL;
+	pthread_mutex_unlock(&engine_lock);
 	printf("# %s: %" PRIu64 " instructions; exits: port I/O %" PRIu64 ", memory I/O %" PRIu64 ", HLT %" PRIu64
 	       ", triple faults %" PRIu64 ", errors %" PRIu64 "\n",
 	       engine->name, g->insns, g->exits[EXIT_PIO], g->exits[EXIT_MMIO], g->exits[EXIT_HLT],
@@ -322,10 +335,9 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	struct sigaction sa = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
-	struct itimerval tick = { { 0, 1000 }, { 0, 1000 } };
-	if (sigaction(SIGALRM, &sa, NULL) || setitimer(ITIMER_REAL, &tick, NULL)) {
-		perror("ring0");
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, ticker, NULL)) {
+		fprintf(stderr, "ring0: no thread\n");
 		return 2;
 	}
 	for (unsigned i = 0; engines[i]; i++) {

@@ -154,7 +154,7 @@ static inline struct guest *guest_new(void)
 {
 	struct guest *g = calloc(1, sizeof *g);
 
-	if (!g || memory_init(&g->memory, 16 << 20) || !(g->cpu.tlb = calloc(1, sizeof *g->cpu.tlb)))
+	if (!g || memory_init(&g->memory, 16 << 20))
 		exit(1);
 	g->cpuid.phys_bits = 40;
 	g->cpuid.linear_bits = 48;
@@ -179,7 +179,6 @@ static inline struct guest *guest_new(void)
 static inline void guest_free(struct guest *g)
 {
 	memory_free(&g->memory);
-	free(g->cpu.tlb);
 	free(g);
 }
 
