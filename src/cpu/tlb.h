@@ -60,7 +60,7 @@ struct tlb {
 
 /*
  * Where indirect branches go in translated code: direct mapped, a table for each mode that code may run
- * in. A hit when  target + minus_target[i] == 0,  i = target & (BRANCH_ENTRIES - 1). The translator's
+ * in. A hit when  target + minus_target[i] == 0,  i a hash of the target. The translator's
  * own (engine/bt); it lies here to be in reach of generated code.
  */
 #define BRANCH_MODES 7

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-const struct engine *const engines[] = { &engine_bt, &engine_interp, NULL };
+const struct engine *const engines[] = { &engine_bt, &engine_interp, &engine_check, NULL };
 
 const struct engine *engine_find(const char *name)
 {

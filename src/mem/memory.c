@@ -102,6 +102,19 @@ int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len)
 	return 0;
 }
 
+static void write_begin(struct memory *m, uint64_t gpa, uint64_t off, uint64_t len)
+{
+	if (m->write_begin)
+		m->write_begin(m->write_opaque);
+	memory_touch(m, gpa, off, len);
+}
+
+static void write_end(struct memory *m, uint64_t gpa, uint64_t len)
+{
+	if (m->write_end)
+		m->write_end(m->write_opaque, gpa, len);
+}
+
 int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len)
 {
 	uint64_t off = memory_offset(m, gpa, len);
@@ -110,8 +123,9 @@ int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len)
 		return 0;
 	if (off == MEMORY_NOT_RAM)
 		return -EFAULT;
-	memory_touch(m, gpa, off, len);
+	write_begin(m, gpa, off, len);
 	memcpy(m->base + off, buf, len);
+	write_end(m, gpa, len);
 	return 0;
 }
 
@@ -123,7 +137,8 @@ int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len)
 		return 0;
 	if (off == MEMORY_NOT_RAM)
 		return -EFAULT;
-	memory_touch(m, gpa, off, len);
+	write_begin(m, gpa, off, len);
 	memset(m->base + off, byte, len);
+	write_end(m, gpa, len);
 	return 0;
 }

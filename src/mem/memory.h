@@ -26,6 +26,7 @@
 enum page_state {
 	PAGE_HAS_CODE = 1, /* translated code was made from this page: stores must be noticed */
 	PAGE_DIRTY = 2,    /* written since the dirty log was last read (snapshots, migration) */
+	PAGE_UNCOMPARED = 4, /* written by a vCPU since the check engine last compared it */
 };
 
 struct memory {
@@ -38,6 +39,11 @@ struct memory {
 	 * (DMA, boot, paravirtual clock); set by the engine. NULL: nobody cares. */
 	void (*code_write)(void *opaque, uint64_t gpa, uint64_t len);
 	void *code_write_opaque;
+	/* Around every change by memory_write and memory_fill, set by an engine that keeps a second copy of
+	 * RAM; it may hold a lock in between. NULL: nobody cares. */
+	void (*write_begin)(void *opaque);
+	void (*write_end)(void *opaque, uint64_t gpa, uint64_t len);
+	void *write_opaque;
 };
 
 /* 0, or -errno (-ENOMEM when the host cannot provide `size` bytes). */

@@ -11,6 +11,7 @@
 #define LOG_TOPICS(X) \
 	X(LOG_BT, "bt", "binary translator: blocks translated, chained, evicted") \
 	X(LOG_INTERP, "interp", "interpreter: every instruction") \
+	X(LOG_CHECK, "check", "lockstep of bt and interp: compares all written memory after every block") \
 	X(LOG_MMU, "mmu", "page faults, TLB flushes") \
 	X(LOG_EXC, "exc", "exceptions and interrupts delivered to the guest") \
 	X(LOG_MSR, "msr", "MSR accesses that raise #GP") \

@@ -32,8 +32,7 @@ static void hook_code_write(struct cpu *cpu, uint64_t gpa, uint64_t len)
 
 static void hook_flushed(struct cpu *cpu, bool global_too)
 {
-	(void)global_too;
-	branch_flush(bt_of(cpu));
+	branch_flush(bt_of(cpu), global_too);
 }
 
 static void hook_flushed_page(struct cpu *cpu, uint64_t gva) { branch_flush_page(bt_of(cpu), gva); }
@@ -447,13 +446,11 @@ static void bt_kick(struct cpu *cpu) { signal_kick(bt_of(cpu)); }
 
 static void print(FILE *out, const char *name, uint64_t value) { fprintf(out, "  %-28s %" PRIu64 "\n", name, value); }
 
-static const char *name_of(unsigned id)
-{
-	for (unsigned row = 0; row < insn_desc_count; row++)
-		if (insn_descs[row].id == id)
-			return insn_descs[row].name;
-	return "?";
-}
+static const char *const names[INSN_COUNT] = {
+#define MNEMONIC(id, name) [INSN_##id] = #id,
+#include "cpu/insn_ids.def"
+#undef MNEMONIC
+};
 
 static void print_share(FILE *out, const char *name, uint64_t part, uint64_t all)
 {
@@ -475,7 +472,7 @@ static void print_interpreted(const struct bt_stats *s, FILE *out)
 		if (!best || shown[best])
 			break;
 		shown[best] = true;
-		fprintf(out, "    %-26s %" PRIu64 "\n", name_of(best), s->interpreted_insn[best]);
+		fprintf(out, "    %-26s %" PRIu64 "\n", names[best], s->interpreted_insn[best]);
 	}
 }
 

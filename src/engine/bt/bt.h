@@ -89,6 +89,13 @@ enum {
 #define KEY_CODE_BITS(key) (16u << ((key) & KEY_CODE))
 uint32_t bt_key(const struct cpu *cpu);
 
+/* Where a branch cache has a target. Functions begin at multiples of 16: higher bits have to be mixed in. */
+#define BRANCH_ROTATE 9
+static inline unsigned branch_index(uint64_t rip)
+{
+	return (rip + (rip >> BRANCH_ROTATE | rip << (64 - BRANCH_ROTATE))) & (BRANCH_ENTRIES - 1);
+}
+
 /* Which of the branch caches code of a mode uses. */
 enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 
@@ -194,6 +201,7 @@ struct bt {
 	uint32_t branch_key[BRANCH_MODES]; /* what each branch cache is for, with the base of CS */
 	uint64_t branch_base[BRANCH_MODES];
 	uint32_t branch_filled[BRANCH_MODES];
+	bool branch_local[BRANCH_MODES]; /* has targets in pages that are not global */
 	uint16_t branch_recent[BRANCH_MODES][64];
 	uint64_t branch_pages[8]; /* pages with entries: a bit for each hash of a page number */
 
@@ -237,7 +245,7 @@ unsigned branch_mode(const struct bt *bt, uint32_t key);
 /* Before code of a mode is entered: its branch cache is its own. */
 void branch_select(struct bt *bt, uint32_t key);
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id);
-void branch_flush(struct bt *bt);
+void branch_flush(struct bt *bt, bool global_too);
 void branch_flush_page(struct bt *bt, uint64_t gva);
 
 /* ---- routine.c ---- */

@@ -66,7 +66,7 @@ int cache_init(struct bt *bt)
 	bt->e.base = bt->rw;
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
 		bt->branch_filled[m] = UINT32_MAX;
-	branch_flush(bt);
+	branch_flush(bt, true);
 	return 0;
 fail:;
 	int err = errno ? -errno : -ENOMEM;
@@ -121,16 +121,19 @@ static void branch_empty(struct bt *bt, unsigned mode)
 		__asm__ volatile("rep stosq" : "+D"(entry), "+c"(n) : "a"(TLB_EMPTY) : "memory");
 	}
 	bt->branch_filled[mode] = 0;
+	bt->branch_local[mode] = false;
 }
 
-void branch_flush(struct bt *bt)
+void branch_flush(struct bt *bt, bool global_too)
 {
-	bt->stats.branch_flushes++;
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
-		if (bt->branch_filled[m])
+		if (bt->branch_filled[m] && (global_too || bt->branch_local[m])) {
 			branch_empty(bt, m);
-	for (unsigned i = 0; i < 8; i++)
-		bt->branch_pages[i] = 0;
+			bt->stats.branch_flushes++;
+		}
+	if (global_too)
+		for (unsigned i = 0; i < 8; i++)
+			bt->branch_pages[i] = 0;
 }
 
 static unsigned page_hash(uint64_t gva) { return (gva >> 12 ^ gva >> 21) & 511; }
@@ -140,7 +143,7 @@ void branch_flush_page(struct bt *bt, uint64_t gva)
 	unsigned h = page_hash(gva), before = page_hash(gva - PAGE_SIZE); /* an instruction may reach over */
 
 	if ((bt->branch_pages[h / 64] >> h % 64 & 1) || (bt->branch_pages[before / 64] >> before % 64 & 1))
-		branch_flush(bt);
+		branch_flush(bt, true);
 }
 
 void branch_select(struct bt *bt, uint32_t key)
@@ -155,9 +158,24 @@ void branch_select(struct bt *bt, uint32_t key)
 	bt->branch_base[mode] = base;
 }
 
+static enum tlb_mode fetch_mode(const struct cpu *cpu)
+{
+	return cpu->cpl == 3 ? TLB_USER : cpu->cr4 & CR4_SMEP ? TLB_KERNEL : TLB_KERNEL_USER;
+}
+
+/* Is the page that was just fetched from global? If the TLB has forgotten: no. */
+static bool fetched_global(const struct cpu *cpu, uint64_t linear)
+{
+	enum tlb_mode mode = fetch_mode(cpu);
+	unsigned i = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
+
+	return cpu->tlb->set[mode][TLB_FETCH].minus_page[i] == -(linear & PAGE_MASK) &&
+	       (cpu->tlb->flags[mode][TLB_FETCH][i] & TLB_GLOBAL);
+}
+
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 {
-	unsigned mode = branch_mode(bt, key), i = rip & (BRANCH_ENTRIES - 1), h;
+	unsigned mode = branch_mode(bt, key), i = branch_index(rip), h;
 	uint64_t linear = (key & KEY_CODE) == KEY_CODE64 ? rip : (uint32_t)(rip + bt->cpu->seg[CS].base);
 
 	if (bt->unchained)
@@ -169,6 +187,8 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 		bt->branch_recent[mode][bt->branch_filled[mode]] = (uint16_t)i;
 	if (bt->branch_filled[mode] <= 64)
 		bt->branch_filled[mode]++;
+	if (!fetched_global(bt->cpu, linear) || (bt_block(bt, id)->len2 && !fetched_global(bt->cpu, linear + PAGE_SIZE)))
+		bt->branch_local[mode] = true;
 	h = page_hash(linear);
 	bt->branch_pages[h / 64] |= 1ull << h % 64;
 }
@@ -177,7 +197,7 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 static void branch_forget(struct bt *bt, const struct block *b)
 {
 	uint64_t host = (uint64_t)(uintptr_t)bt_host(bt, b->entry);
-	unsigned i = b->rip & (BRANCH_ENTRIES - 1);
+	unsigned i = branch_index(b->rip);
 
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
 		if (bt->cpu->branch_cache->mode[m].code[i] == host)
@@ -404,11 +424,6 @@ uint32_t cache_block_at(const struct bt *bt, uint32_t offset)
 }
 
 /* ---- look-up ---- */
-
-static enum tlb_mode fetch_mode(const struct cpu *cpu)
-{
-	return cpu->cpl == 3 ? TLB_USER : cpu->cr4 & CR4_SMEP ? TLB_KERNEL : TLB_KERNEL_USER;
-}
 
 /* GPA of code at a linear address; false: not there, or not RAM. */
 static bool code_gpa(struct bt *bt, uint64_t linear, uint64_t *gpa)

@@ -67,7 +67,9 @@ static void emit_branch(struct translator *t, unsigned link)
 
 	if (!t->bt->unchained) {
 		t->bt->links[t->b->links + link].site = emit_offset(e);
-		emit_pext(e, R11, R10, mem_gs(WORD(WORD_BRANCH_MASK)));
+		emit_rorx(e, R11, R10, BRANCH_ROTATE);
+		emit_lea(e, R11, mem_sum(R11, R10));
+		emit_pext(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
 		emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target) +
 			  (int32_t)(mode * sizeof(t->cpu->branch_cache->mode[0])), R11));
 		emit_lea(e, RCX, mem_sum(RCX, R10));
