@@ -55,6 +55,7 @@ enum {
 	WORD_ADDRESS,     /* of the access that missed */
 	WORD_BLOCK,       /* id of the block that was left */
 	WORD_TMP,
+	WORD_NOT_ONE,     /* pext: 0 for 0 and 1 */
 	WORD_MISS_FN, WORD_STOP_FN, /* C functions */
 	WORD_SELF,        /* struct cpu */
 	WORD_COUNT

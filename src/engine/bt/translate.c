@@ -423,10 +423,19 @@ static void emit_rflags_bit(struct translator *t, uint32_t bit, bool set)
 static bool sti(struct translator *t)
 {
 	const struct insn *after = &t->insn[t->insn_index + 1];
+	struct emitter *e = t->e;
 
 	if (!(t->key & KEY_CPL0) || (t->key & KEY_REAL) || t->insn_index + 1 >= t->count ||
 	    insn_desc(after)->xlate != XLATE_IDENT || (insn_desc(after)->flags & INSN_BRANCH))
 		return false;
+	/* sti_shadow = IF was clear: (IF - 1) >> 63 */
+	emit_load(e, RCX, mem_gs(G(rflags)));
+	emit_mov_imm(e, R10, RFLAGS_IF);
+	emit_pext_reg(e, R11, RCX, R10);
+	emit_lea(e, R11, mem_at(R11, -1));
+	emit_mov_imm(e, R10, 63);
+	emit_shift_reg(e, SHIFT_SHRX, R11, R11, R10);
+	emit_op_mem(e, OP_STORE8, 4, R11, mem_gs(G(sti_shadow)));
 	emit_rflags_bit(t, RFLAGS_IF, true);
 	return true;
 }
@@ -438,6 +447,7 @@ static void after_sti(struct translator *t)
 	uint8_t *none;
 
 	t->bt->links[t->b->links + link].site = UINT32_MAX;
+	emit_store_imm(t->e, 1, mem_gs(G(sti_shadow)), 0);
 	emit_load_byte(t->e, RCX, mem_gs(G(want_irq_window)));
 	none = emit_jrcxz(t->e);
 	struct tail *tail = add_tail(t, TAIL_LEAVE);
@@ -605,6 +615,24 @@ static bool emit_indirect_target(struct translator *t, const struct insn *i)
 	return true;
 }
 
+/* Nothing may be pushed for a target in r10 that faults: bits 63-47 plus 1 have to be 0 or 1. */
+static void emit_canonical_check(struct translator *t)
+{
+	struct emitter *e = t->e;
+	struct tail *tail;
+	uint8_t *good;
+
+	emit_mov_imm(e, RCX, 47);
+	emit_shift_reg(e, SHIFT_SARX, RCX, R10, RCX);
+	emit_lea(e, RCX, mem_at(RCX, 1));
+	emit_pext(e, RCX, RCX, mem_gs(WORD(WORD_NOT_ONE)));
+	good = emit_jrcxz(e);
+	tail = add_tail(t, TAIL_LEAVE);
+	tail->leave = LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, INSN_CALL);
+	tail->site = emit_jmp32(e);
+	patch8(e, good);
+}
+
 static bool jmp(struct translator *t, const struct insn *i)
 {
 	uint64_t target;
@@ -638,6 +666,8 @@ static bool call(struct translator *t, const struct insn *i)
 	}
 	if (!emit_indirect_target(t, i))
 		return false;
+	if (size == 8)
+		emit_canonical_check(t);
 	emit_store(t->e, R10, mem_gs(WORD(WORD_TMP)));
 	if (!push_imm(t, size, next_rip(t, i)))
 		return false;
