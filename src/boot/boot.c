@@ -124,6 +124,8 @@ int loader_place_initrd(struct loader *l, uint64_t limit, uint64_t *gpa)
 				   l->initrd.path, (unsigned long long)l->initrd.size,
 				   (unsigned long long)(l->memory->size >> 20));
 	*gpa = end - room;
+	if (l->alloc_end > *gpa) /* what is allocated after this stays below it */
+		l->alloc_end = *gpa;
 	return image_load(l, &l->initrd, 0, *gpa, l->initrd.size);
 }
 

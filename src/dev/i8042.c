@@ -63,8 +63,6 @@ enum keyboard_command {
 #define RAM_SIZE 32
 #define QUEUE_MAX 8 /* longest answer of the keyboard, and to spare */
 
-enum source { FROM_CONTROLLER, FROM_KEYBOARD, FROM_AUX };
-
 struct keyboard {
 	uint8_t queue[QUEUE_MAX]; /* bytes not yet taken by the controller */
 	unsigned count;

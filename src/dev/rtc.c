@@ -166,26 +166,42 @@ static void commit(struct rtc *r)
 	LOG(LOG_RTC, "time set to %lld", (long long)t);
 }
 
+/* Which of the values 0..count-1 an alarm register matches, as bits. */
+static uint64_t alarm_matches(const struct rtc *r, unsigned alarm, int count)
+{
+	uint64_t set = 0;
+
+	for (int v = 0; v < count; v++) {
+		uint8_t now = alarm == REG_HOURS_ALARM ? encode_hour(r, v) : encode(r, v);
+
+		if (r->ram[alarm] >= ALARM_ANY || r->ram[alarm] == now)
+			set |= 1ull << v;
+	}
+	return set;
+}
+
 /* The first second from `from` on at which the alarm goes off; -1: never. */
 static int64_t next_alarm(const struct rtc *r, int64_t from)
 {
-	const uint8_t *ram = r->ram;
-	int64_t t = from, end = from + 2 * 86400;
+	const uint64_t hours = alarm_matches(r, REG_HOURS_ALARM, 24),
+		       minutes = alarm_matches(r, REG_MINUTES_ALARM, 60),
+		       seconds = alarm_matches(r, REG_SECONDS_ALARM, 60);
 
-	while (t < end) {
+	if (!hours || !minutes || !seconds)
+		return -1;
+	for (int64_t t = from;;) {
 		int second = (int)(((t % 86400) + 86400) % 86400);
 		int h = second / 3600, m = second / 60 % 60, s = second % 60;
 
-		if (ram[REG_HOURS_ALARM] < ALARM_ANY && ram[REG_HOURS_ALARM] != encode_hour(r, h))
+		if (!(hours >> h & 1))
 			t += 3600 - (m * 60 + s);
-		else if (ram[REG_MINUTES_ALARM] < ALARM_ANY && ram[REG_MINUTES_ALARM] != encode(r, m))
+		else if (!(minutes >> m & 1))
 			t += 60 - s;
-		else if (ram[REG_SECONDS_ALARM] < ALARM_ANY && ram[REG_SECONDS_ALARM] != encode(r, s))
+		else if (!(seconds >> s & 1))
 			t++;
 		else
 			return t;
 	}
-	return -1;
 }
 
 /* ---- flags and interrupts ---- */

@@ -295,7 +295,10 @@ void uart_output_ready(struct uart *u)
 
 static void transmit(struct uart *u, uint8_t c)
 {
-	u->thre_interrupt = false;
+	if (u->thre_interrupt) { /* the line falls, even if only to rise again: edges are what the PIC sees */
+		u->thre_interrupt = false;
+		update(u);
+	}
 	if (u->mcr & MCR_LOOP) {
 		push(u, c, 0);
 		u->thre_interrupt = true;

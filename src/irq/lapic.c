@@ -3,7 +3,8 @@
  *
  * IRR, ISR and TMR are bitmaps by vector. The timer runs on the VM's timer queue: a count is a
  * nanosecond (LAPIC_TIMER_HZ) times the divider, a TSC deadline is turned into a moment of that
- * queue and checked against the guest's TSC when it fires.
+ * queue and checked against the guest's TSC when it fires. The count itself is worked out from the
+ * time; the host's timer runs only for ticks that the guest would notice.
  * Sources: SDM 3A chapter 11 "Advanced Programmable Interrupt Controller".
  */
 #include <errno.h>
@@ -23,6 +24,7 @@
 #define LVT_MASKED (1u << 16)
 #define LVT_LEVEL (1u << 15)
 #define LVT_REMOTE_IRR (1u << 14)
+#define LVT_READ_ONLY (1u << 12 | LVT_REMOTE_IRR) /* delivery status, remote IRR */
 #define LVT_MODE(lvt) ((lvt) >> 8 & 7)
 #define TIMER_MODE(lvt) ((lvt) >> 17 & 3)
 #define ESR_SEND_ILLEGAL_VECTOR (1u << 5)
@@ -33,12 +35,15 @@
 #define ICR_ASSERT (1u << 14)
 #define ICR_LEVEL (1u << 15)
 #define DFR_FLAT 0xfu
+#define DIVIDE_WRITABLE 0xbu
+#define BROADCAST 0xffffffffu
+#define XAPIC_BROADCAST 0xffu
 
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_X2APIC 0x800u
 
 /* A periodic timer fires no more often than this, whatever the guest asks: ticks in between merge. */
-#define TIMER_PERIOD_MIN_NS 20000ull
+#define TIMER_PERIOD_MIN_NS 50000ull
 #define TIMER_WAIT_MAX_NS (3600ull * 1000000000)
 
 enum timer_mode { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
@@ -84,6 +89,7 @@ struct lapic {
 	struct timer timer;
 	uint32_t initial_count, divide;
 	uint64_t deadline;     /* one-shot, periodic: when the count reaches 0; 0 = stopped */
+	uint64_t last_tick;    /* when the host's timer last did that */
 	uint64_t tsc_deadline; /* 0 = none */
 };
 
@@ -148,14 +154,22 @@ int lapic_pending_vector(struct lapic *l)
 	return v >= 0 && ((uint32_t)v & 0xf0) > (processor_priority(l) & 0xf0) ? v : -1;
 }
 
+static void ticks_lost(struct lapic *l);
+static void count_wait(struct lapic *l);
+
 int lapic_ack(struct lapic *l)
 {
 	int v = lapic_pending_vector(l);
 
 	if (v < 0)
 		return -1;
+	bool timers = (uint8_t)l->lvt[LVT_TIMER] == v;
+	if (timers)
+		ticks_lost(l);
 	bit_set(l->irr, (unsigned)v, false);
 	bit_set(l->isr, (unsigned)v, true);
+	if (timers)
+		count_wait(l);
 	return v;
 }
 
@@ -208,7 +222,8 @@ bool lapic_deliver(struct lapic *l, enum lapic_delivery mode, uint8_t vector, bo
 		pending = bit_test(l->irr, vector);
 		bit_set(l->irr, vector, true);
 		bit_set(l->tmr, vector, level);
-		update(l);
+		if (!pending) /* else the vCPU knows already */
+			update(l);
 		return !pending;
 	case LAPIC_NMI:
 		ops->nmi(l->config.opaque, l->config.index);
@@ -295,16 +310,16 @@ static bool accepts(const struct lapic *l, uint32_t dest, bool logical)
 
 	if (!(l->base & BASE_ENABLE))
 		return false;
-	if (dest == 0xffffffff)
+	if (dest == BROADCAST)
 		return true;
 	if (!logical)
-		return dest == 0xff || dest == lapic_id(l);
+		return dest == lapic_id(l);
 	if (x2apic_mode(l))
 		return dest >> 16 == ldr >> 16 && (dest & ldr & 0xffff);
 	ldr >>= 24;
 	if (l->dfr >> 28 == DFR_FLAT)
 		return dest & ldr & 0xff;
-	return (dest == 0xff || (dest >> 4 & 0xf) == ldr >> 4) && (dest & ldr & 0xf);
+	return (dest == XAPIC_BROADCAST || (dest >> 4 & 0xf) == ldr >> 4) && (dest & ldr & 0xf);
 }
 
 static uint64_t bus_targets(const struct lapic_bus *bus, uint32_t dest, bool logical)
@@ -357,7 +372,10 @@ static int bus_send(struct lapic_bus *bus, uint64_t targets, enum lapic_delivery
 
 int lapic_bus_deliver(struct lapic_bus *bus, const struct lapic_message *m, bool *coalesced)
 {
-	return bus_send(bus, bus_targets(bus, m->dest, m->logical), m->mode, m->vector, m->level, coalesced);
+	/* Who sends these has 8 bits for the destination, as in xAPIC mode. */
+	uint32_t dest = m->dest == XAPIC_BROADCAST && !m->logical ? BROADCAST : m->dest;
+
+	return bus_send(bus, bus_targets(bus, dest, m->logical), m->mode, m->vector, m->level, coalesced);
 }
 
 int lapic_bus_deliver_msi(struct lapic_bus *bus, uint64_t address, uint32_t data)
@@ -391,18 +409,18 @@ static void send_ipi(struct lapic *l)
 	}
 	switch (l->icr >> 18 & 3) {
 	case 0:
-		if (dest == 0xff && !x2apic_mode(l) && !(l->icr & ICR_LOGICAL))
-			dest = 0xffffffff;
+		if (dest == XAPIC_BROADCAST && !x2apic_mode(l) && !(l->icr & ICR_LOGICAL))
+			dest = BROADCAST;
 		targets = bus_targets(bus, dest, l->icr & ICR_LOGICAL);
 		break;
 	case 1:
 		targets = self;
 		break;
 	case 2:
-		targets = bus_targets(bus, 0xffffffff, false);
+		targets = bus_targets(bus, BROADCAST, false);
 		break;
 	default:
-		targets = bus_targets(bus, 0xffffffff, false) & ~self;
+		targets = bus_targets(bus, BROADCAST, false) & ~self;
 		break;
 	}
 	if (mode == LAPIC_EXTINT) /* not to be sent by ICR */
@@ -445,13 +463,56 @@ static uint32_t current_count(const struct lapic *l)
 	return left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
 }
 
+/* A tick now would change nothing: the LVT masks it, or it would merge with one that is still pending. */
+static bool tick_unnoticed(const struct lapic *l)
+{
+	uint32_t lvt = l->lvt[LVT_TIMER];
+
+	return (lvt & LVT_MASKED) || bit_test(l->irr, lvt & 0xff);
+}
+
+/* The count has reached 0 at the deadline: on to the next one after `now`. */
+static void count_expired(struct lapic *l, uint64_t now)
+{
+	uint64_t period = l->initial_count * timer_divider(l);
+
+	if (timer_mode(l) == TIMER_PERIODIC)
+		l->deadline += ((now - l->deadline) / period + 1) * period; /* ticks that were missed merge */
+	else
+		l->deadline = 0;
+}
+
+/* To be called before anything changes that makes ticks noticed again: those up to now were not. */
+static void ticks_lost(struct lapic *l)
+{
+	if (l->deadline && tick_unnoticed(l) && l->deadline <= now_ns(l))
+		count_expired(l, now_ns(l));
+}
+
+/* Sets the host's timer to the deadline. While ticks go unnoticed there is nothing to wait for, so a guest that
+ * does not take its ticks costs no wake-ups. */
+static void count_wait(struct lapic *l)
+{
+	uint64_t at = l->deadline;
+
+	if (!at)
+		return; /* stopped, or TSC-deadline mode */
+	if (tick_unnoticed(l)) {
+		timer_cancel(&l->timer);
+		return;
+	}
+	if (timer_mode(l) == TIMER_PERIODIC && at < l->last_tick + TIMER_PERIOD_MIN_NS)
+		at = l->last_tick + TIMER_PERIOD_MIN_NS;
+	timer_arm(&l->timer, at);
+}
+
 static void timer_start(struct lapic *l, uint32_t count)
 {
 	timer_stop(l);
 	if (!count)
 		return;
 	l->deadline = now_ns(l) + count * timer_divider(l);
-	timer_arm(&l->timer, l->deadline);
+	count_wait(l);
 }
 
 static void tsc_deadline_expired(struct lapic *l)
@@ -491,63 +552,53 @@ static void write_tsc_deadline(struct lapic *l, uint64_t value)
 static void timer_fired(void *opaque)
 {
 	struct lapic *l = opaque;
-	uint64_t now, period;
 
-	switch (timer_mode(l)) {
-	case TIMER_TSC_DEADLINE:
+	if (timer_mode(l) == TIMER_TSC_DEADLINE) {
 		if (l->tsc_deadline)
 			tsc_deadline_wait(l);
 		return;
-	case TIMER_PERIODIC:
-		if (!l->deadline)
-			return;
-		now = now_ns(l);
-		period = l->initial_count * timer_divider(l);
-		if (!period) {
-			l->deadline = 0;
-		} else {
-			l->deadline += period;
-			if (l->deadline <= now) /* late: the ticks that were missed have merged */
-				l->deadline += (now - l->deadline) / period * period + period;
-			timer_arm(&l->timer,
-				  l->deadline < now + TIMER_PERIOD_MIN_NS ? now + TIMER_PERIOD_MIN_NS : l->deadline);
-		}
-		break;
-	default:
-		if (!l->deadline)
-			return;
-		l->deadline = 0;
-		break;
 	}
+	if (!l->deadline)
+		return;
+	l->last_tick = now_ns(l);
+	count_expired(l, l->last_tick);
 	lvt_deliver(l, LVT_TIMER);
+	count_wait(l);
 }
 
 static void write_divide(struct lapic *l, uint32_t value)
 {
 	uint32_t count = current_count(l);
 
-	l->divide = value & 0xb;
-	if (l->deadline)
-		timer_start(l, count); /* the count goes on at the new rate */
+	l->divide = value & DIVIDE_WRITABLE;
+	if (count) /* it goes on at the new rate; at 0 its tick is on the way */
+		timer_start(l, count);
 }
 
 /* ---- registers ---- */
 
+static const uint32_t lvt_writable[LVT_COUNT] = {0x700ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff};
+
 static void write_lvt(struct lapic *l, enum lvt which, uint32_t value)
 {
-	static const uint32_t writable[LVT_COUNT] = { 0x700ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff };
 	uint32_t old = l->lvt[which];
 
-	value &= writable[which];
+	value &= lvt_writable[which];
 	if (!(l->svr & SVR_ENABLE))
 		value |= LVT_MASKED;
+	if (which == LVT_TIMER)
+		ticks_lost(l);
 	/* A change to or from TSC-deadline mode disarms the timer. */
 	if (which == LVT_TIMER && (TIMER_MODE(value) == TIMER_TSC_DEADLINE) != (TIMER_MODE(old) == TIMER_TSC_DEADLINE))
 		timer_stop(l);
 	if (value & LVT_LEVEL)
 		value |= old & LVT_REMOTE_IRR;
 	l->lvt[which] = value;
-	if (which == LVT_LINT0 && l->lint[0] && (LVT_MODE(value) == LAPIC_EXTINT || (value & LVT_LEVEL)))
+	if (which == LVT_TIMER)
+		count_wait(l);
+	/* A level that is there is seen when it is let through; NMI and INIT are edges. */
+	if (which == LVT_LINT0 && l->lint[0] &&
+	    (LVT_MODE(value) == LAPIC_EXTINT || (LVT_MODE(value) == LAPIC_FIXED && (value & LVT_LEVEL))))
 		lvt_deliver(l, LVT_LINT0);
 }
 
@@ -693,8 +744,11 @@ void lapic_write(struct lapic *l, unsigned offset, uint64_t value, unsigned size
 	switch (offset) {
 	case REG_ID:
 	case REG_VERSION:
+	case REG_APR:
 	case REG_PPR:
+	case REG_RRD:
 	case REG_CURRENT_COUNT:
+	case REG_ISR ... REG_ESR - 1:
 		break; /* read-only */
 	case REG_LDR:
 		l->ldr = v & 0xff000000;
@@ -736,6 +790,26 @@ bool lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t *value)
 	return true;
 }
 
+/* Bits of a register that WRMSR may not set. Those that are read-only are ignored, as in a read-modify-write. */
+static uint32_t x2apic_reserved(unsigned reg)
+{
+	if (reg >= REG_LVT && reg < REG_LVT + 0x10 * LVT_COUNT)
+		return ~(lvt_writable[(reg - REG_LVT) >> 4] | LVT_READ_ONLY);
+	switch (reg) {
+	case REG_TPR:
+		return ~0xffu;
+	case REG_EOI:
+	case REG_ESR:
+		return ~0u;
+	case REG_SVR:
+		return ~SVR_WRITABLE;
+	case REG_DIVIDE:
+		return ~DIVIDE_WRITABLE;
+	default:
+		return 0;
+	}
+}
+
 bool lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
 {
 	unsigned reg = (msr - MSR_X2APIC) << 4;
@@ -755,8 +829,7 @@ bool lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
 	}
 	if (value >> 32)
 		return false;
-	switch (reg) {
-	case REG_SELF_IPI:
+	if (reg == REG_SELF_IPI) {
 		if (value > 0xff)
 			return false;
 		if (value < 16)
@@ -764,16 +837,9 @@ bool lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
 		else
 			lapic_deliver(l, LAPIC_FIXED, (uint8_t)value, false);
 		return true;
-	case REG_TPR:
-		if (value > 0xff)
-			return false;
-		break;
-	case REG_EOI:
-	case REG_ESR:
-		if (value)
-			return false;
-		break;
 	}
+	if (value & x2apic_reserved(reg))
+		return false;
 	return write_register(l, reg, (uint32_t)value);
 }
 

@@ -208,6 +208,59 @@ static void alarm(void)
 	stop();
 }
 
+/* Whether alarm register `alarm` matches what time register `time` says. */
+static bool matches(uint8_t alarm, uint8_t time)
+{
+	return get(alarm) >= 0xc0 || get(alarm) == get(time);
+}
+
+/* Random alarms in every format against a clock that is looked at each second. */
+static void alarm_model(void)
+{
+	unsigned hits = 0;
+
+	start(EPOCH * SECOND);
+	for (unsigned round = 0; round < 60; round++) {
+		uint8_t format = random64() % 4 * 2, control = 0x20 | format;
+		unsigned at = 0, limit = round % 10 ? 4000 : 86401;
+
+		set(0x0b, format);
+		pass(random64() % 86400 * SECOND);
+		/* Times of the next few hours, so that some hit. */
+		uint64_t ahead = random64() % 7200;
+		realtime_base += ahead * SECOND;
+		for (unsigned i = 0; i < 3; i++)
+			set((uint8_t)(2 * i + 1), random64() % 3 ? get((uint8_t)(2 * i)) : 0xc0 | (uint8_t)random64());
+		realtime_base -= ahead * SECOND;
+		if (round % 8 == 7)
+			set(random64() % 3 * 2 + 1, 0xbf); /* no time at all */
+		get(0x0c);
+		set(0x0b, control);
+		lines[8].level = 0;
+		for (unsigned i = 1; i <= limit && !at; i++) {
+			pass(SECOND);
+			if (matches(1, 0) && matches(3, 2) && matches(5, 4))
+				at = i;
+			if (lines[8].level != (at != 0)) {
+				printf("# round %u second %u\n", round, i);
+				CHECK(false);
+				break;
+			}
+		}
+		hits += at != 0;
+	}
+	CHECK(hits >= 20 && hits <= 58);
+	/* An alarm that never comes is seen to be one at once. */
+	set(0x0b, 0x22);
+	set(5, 0xff), set(3, 0xff), set(1, 0x77);
+	get(0x0c);
+	uint64_t before = clock_now();
+	for (unsigned i = 0; i < 2000; i++)
+		set(1, 0x77);
+	CHECK(clock_now() - before < SECOND);
+	stop();
+}
+
 static void periodic(void)
 {
 	start(EPOCH * SECOND);
@@ -343,6 +396,7 @@ int main(void)
 	setting();
 	update_interrupt();
 	alarm();
+	alarm_model();
 	periodic();
 	ram();
 	host_clock_jumps();

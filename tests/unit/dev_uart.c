@@ -138,6 +138,23 @@ static void transmission(void)
 	stop();
 }
 
+/* A driver that answers the transmitter's interrupt without reading IIR: writing THR takes the interrupt back, and
+ * the next one is a new edge. */
+static void transmission_without_iir(void)
+{
+	start();
+	outb(MCR, 0x08);
+	outb(IER, 0x02);
+	CHECK_EQ(IRQ.rises, 1);
+	for (unsigned i = 0; i < 10; i++) {
+		CHECK(inb(LSR) & 0x20);
+		outb(THR, 'x');
+		CHECK(IRQ.level);
+		CHECK_EQ(IRQ.rises, 2 + i);
+	}
+	stop();
+}
+
 /* A host that takes nothing: the guest waits, and nothing is lost. */
 static void output_pressure(void)
 {
@@ -338,6 +355,7 @@ int main(void)
 	registers();
 	linux_probes();
 	transmission();
+	transmission_without_iir();
 	output_pressure();
 	reception();
 	priorities_and_errors();

@@ -196,6 +196,29 @@ static void test_lvt(void)
 	wr(0, 0x360, 0x400);
 	lapic_set_lint(apic[0], 1, true);
 	CHECK_EQ(nmis[0], 1);
+	/* A level that is there comes through when it is let; an edge is not made by writing the LVT. */
+	lapic_set_lint(apic[0], 0, true);
+	wr(0, 0x350, 0x8400);
+	CHECK_EQ(nmis[0], 1);
+	wr(0, 0x350, 0x8031);
+	CHECK_EQ(lapic_ack(apic[0]), 0x31);
+	lapic_set_lint(apic[0], 0, false);
+	wr(0, 0xb0, 0);
+	/* Registers that cannot be written are left alone, those that are not there are errors. */
+	wr(0, 0x280, 0);
+	wr(0, 0x280, 0);
+	for (unsigned r = 0x100; r < 0x280; r += 0x10)
+		wr(0, r, 0xffffffff);
+	wr(0, 0x20, 0), wr(0, 0x30, 0), wr(0, 0x90, 0), wr(0, 0xa0, 0), wr(0, 0xc0, 0), wr(0, 0x390, 0);
+	CHECK_EQ(rd(0, 0x20), 0);
+	CHECK_EQ(rd(0, 0x30), 0x50014);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	wr(0, 0x280, 0);
+	CHECK_EQ(rd(0, 0x280), 0);
+	wr(0, 0x2f0, 0);
+	wr(0, 0x280, 0);
+	CHECK_EQ(rd(0, 0x280), 1 << 7);
+	wr(0, 0x280, 0);
 	/* The error LVT, also with a vector that is itself an error. */
 	wr(0, 0x370, 0xfe);
 	rd(0, 0x3c0);
@@ -332,6 +355,22 @@ static void test_x2apic(void)
 	CHECK_EQ(got(0x77), 0xb);
 	CHECK(lapic_msr_write(apic[1], 0x830, 0xffffffffull << 32 | 0x77));
 	CHECK_EQ(got(0x77), 0xf);
+	/* 255 is an APIC ID here; from the I/O APIC it is everybody. */
+	CHECK(lapic_msr_write(apic[1], 0x830, 0xffull << 32 | 0x77));
+	CHECK_EQ(got(0x77), 0);
+	CHECK_EQ(lapic_bus_deliver(&bus, &(struct lapic_message){.dest = 0xff, .vector = 0x77}, NULL), CPUS);
+	CHECK_EQ(got(0x77), 0xf);
+	/* Reserved bits; those that are read-only may be written back. */
+	static const struct { uint32_t msr, ok, bad; } bits[] = {
+		{0x80f, 0x1ff, 0x400}, {0x832, 0x710ec, 1 << 19}, {0x832, 0x200ec, 1 << 8}, {0x833, 0x14ec, 1 << 15},
+		{0x835, 0x1f7ec, 1 << 17}, {0x836, 0x107ec, 1 << 11}, {0x837, 0x10ec, 1 << 8}, {0x83e, 0xb, 4}};
+	for (unsigned i = 0; i < sizeof(bits) / sizeof(bits[0]); i++) {
+		CHECK(lapic_msr_write(apic[3], bits[i].msr, bits[i].ok));
+		CHECK(!lapic_msr_write(apic[3], bits[i].msr, bits[i].ok | bits[i].bad));
+		CHECK_EQ(msr(3, bits[i].msr) & bits[i].bad, 0);
+	}
+	CHECK_EQ(msr(3, 0x832), 0x200ec);
+	CHECK_EQ(msr(3, 0x835), 0x1a7ec);
 	CHECK(lapic_msr_write(apic[1], 0x83f, 0x88));
 	CHECK_EQ(got(0x88), 2);
 	/* States of IA32_APIC_BASE */
@@ -429,6 +468,102 @@ static void test_timer(void)
 	teardown();
 }
 
+/* When the host's timer goes off next; 0: never. */
+static uint64_t host_timer(void)
+{
+	return timer_queue_next(queue) == UINT64_MAX ? 0 : timer_queue_next(queue);
+}
+
+/* Ticks that the guest would not notice do not wake the host; those that it would come when they are due. */
+static void test_timer_wakeups(void)
+{
+	uint64_t start;
+
+	setup();
+	wr(0, 0x3e0, 0xb);
+	wr(0, 0x320, 0x200ec);
+	wr(0, 0x380, 100000);
+	start = now;
+	CHECK_EQ(host_timer(), start + 100000);
+	advance(100000);
+	CHECK_EQ(lapic_pending_vector(apic[0]), 0xec);
+	CHECK_EQ(host_timer(), 0); /* pending: more ticks would merge with it */
+	advance(250000);
+	CHECK_EQ(rd(0, 0x390), 50000); /* the count goes on all the same */
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK_EQ(host_timer(), start + 400000); /* the phase stays */
+	/* Masked and let through again */
+	wr(0, 0x320, 0x300ec);
+	CHECK_EQ(host_timer(), 0);
+	advance(1000000);
+	CHECK_EQ(rd(0, 0x390), 50000);
+	wr(0, 0x320, 0x200ec);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK_EQ(host_timer(), start + 1400000);
+	/* Due while the host slept: not lost by writing the LVT or the divider */
+	timer_queue_set_now(queue, now += 50000);
+	wr(0, 0x320, 0x200ed);
+	advance(0);
+	CHECK_EQ(lapic_ack(apic[0]), 0xed);
+	wr(0, 0xb0, 0);
+	wr(0, 0x320, 0xec);
+	wr(0, 0x380, 1000);
+	timer_queue_set_now(queue, now += 1000);
+	CHECK_EQ(rd(0, 0x390), 0);
+	wr(0, 0x3e0, 3);
+	advance(0);
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(host_timer(), 0);
+	/* A divider changed on the way: what is left counts at the new rate */
+	wr(0, 0x380, 1000);
+	advance(8000);
+	wr(0, 0x3e0, 0xb);
+	CHECK_EQ(rd(0, 0x390), 500);
+	CHECK_EQ(host_timer(), now + 500);
+	advance(500);
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	/* One-shot: expired while masked is gone, also when its vector was sent by somebody else meanwhile */
+	wr(0, 0x380, 1000);
+	wr(0, 0x320, 0x100ec);
+	CHECK_EQ(host_timer(), 0);
+	advance(2000);
+	wr(0, 0x320, 0xec);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK_EQ(host_timer(), 0);
+	wr(0, 0x380, 1000);
+	icr(0, 0, 0x400ec);
+	advance(500);
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(host_timer(), now + 500);
+	icr(0, 0, 0x400ec);
+	advance(1000);
+	CHECK_EQ(lapic_ack(apic[0]), 0xec);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	/* The shortest period, taken at once each time: the host's timer goes no faster than 20 kHz */
+	wr(0, 0x320, 0x200ec);
+	wr(0, 0x380, 1);
+	unsigned ticks = 0;
+	for (start = now; now < start + 1000000000; ticks++) {
+		advance(host_timer() - now);
+		if (lapic_ack(apic[0]) != 0xec)
+			break;
+		wr(0, 0xb0, 0);
+	}
+	CHECK_EQ(ticks, 20000);
+	/* Pending, it is not told again and again. */
+	kicks[0] = 0;
+	icr(1, 0, 0x50);
+	icr(1, 0, 0x50);
+	CHECK_EQ(kicks[0], 1);
+	teardown();
+}
+
 /* Random accesses of every register: nothing crashes, hangs or stays armed after RESET. */
 static void test_random(void)
 {
@@ -488,6 +623,7 @@ int main(void)
 	test_ipi();
 	test_x2apic();
 	test_timer();
+	test_timer_wakeups();
 	test_random();
 	printf("%u passed, %u failed\n", passed, failed);
 	return failed != 0;

@@ -483,13 +483,14 @@ static void print_vcpu(const struct bt *bt, FILE *out)
 	uint64_t sites = s->ident + s->inlined + s->callout, used = 0;
 
 	for (unsigned r = 0; r < REGIONS; r++)
-		used += bt->region[r].code - r * REGION_SIZE;
+		used += bt->region[r].code % REGION_SIZE + bt->region[r].cold % REGION_SIZE - REGION_HOT;
 	print(out, "blocks translated", s->blocks);
 	print(out, "instructions translated", sites);
 	print_share(out, "IDENT", s->ident, sites);
 	print_share(out, "INLINE", s->inlined, sites);
 	print_share(out, "CALL-OUT", s->callout, sites);
-	fprintf(out, "  %-28s %" PRIu64 " -> %" PRIu64 "\n", "bytes, guest to host", s->guest_bytes, s->host_bytes);
+	fprintf(out, "  %-28s %" PRIu64 " -> %" PRIu64 ", and %" PRIu64 " rarely run\n", "bytes, guest to host",
+		s->guest_bytes, s->host_bytes, s->cold_bytes);
 	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, CACHE_SIZE >> 10);
 	print(out, "  look-ups", s->lookups);
 	print(out, "  blocks evicted", s->evicted_blocks);

@@ -105,6 +105,7 @@ enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 #define BLOCK_INSNS_MAX 64
 #define BLOCK_LINKS_MAX 12
 #define BLOCK_CODE_MAX 16384u /* bytes of host code */
+#define BLOCK_COLD_MAX 8192u
 #define NO_BLOCK 0u           /* id 0 is never used */
 
 /* One way out of a block. */
@@ -134,7 +135,8 @@ struct block {
 	uint64_t rip, gpa, gpa2; /* gpa2: of the second page's first byte, when len2 */
 	uint32_t key;
 	uint32_t entry;        /* offset in the cache */
-	uint32_t begin, end;   /* of all its code */
+	uint32_t begin, end;   /* of its code; what is rarely run lies apart, so that the rest is dense: */
+	uint32_t cold_begin, cold_end;
 	uint32_t marks, links; /* first of each, in the region's pools */
 	uint32_t hash_next;
 	uint32_t page_next[2]; /* in the list of the first, the second page */
@@ -149,6 +151,7 @@ struct block {
 /* The cache is a ring of regions; the oldest one is evicted as a whole when room is needed. */
 #define REGIONS 8u
 #define REGION_SIZE (8u << 20)
+#define REGION_HOT (5u << 20) /* bytes of it for what is often run */
 #define REGION_BLOCKS (1u << 15)
 #define REGION_MARKS (1u << 18)
 #define REGION_LINKS (1u << 16)
@@ -157,7 +160,7 @@ struct block {
 #define HASH_SIZE (1u << 17)
 
 struct region {
-	uint32_t code, code_end; /* next free byte, end: offsets in the cache */
+	uint32_t code, cold; /* next free bytes: offsets in the cache */
 	uint32_t blocks, marks, links; /* how many are used */
 };
 
@@ -170,7 +173,7 @@ enum leave { LEAVE_LINK, LEAVE_BRANCH, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST
 
 struct bt_stats {
 	uint64_t blocks, insns, ident, inlined, callout;
-	uint64_t host_bytes, guest_bytes;
+	uint64_t host_bytes, cold_bytes, guest_bytes;
 	uint64_t entered, chained, unchained, lookups, branch_misses;
 	uint64_t interpreted, interpreted_insn[INSN_COUNT], interpreted_special;
 	uint64_t aborted;           /* accesses that went to the interpreter */
@@ -214,6 +217,7 @@ struct bt {
 
 	int tid;             /* the vCPU's thread while it is in run, for kick; atomic */
 	struct bt_stats stats;
+	FILE *perf_map;      /* NULL, or where perf looks for the names of generated code */
 };
 
 static inline struct bt *bt_of(const struct cpu *cpu) { return cpu->engine_state; }

@@ -31,7 +31,7 @@ static void region_reset(struct bt *bt, unsigned r)
 {
 	bt->region[r] = (struct region){
 		.code = r * REGION_SIZE + (r == 0 ? ROUTINES_SIZE : 0),
-		.code_end = (r + 1) * REGION_SIZE,
+		.cold = r * REGION_SIZE + REGION_HOT,
 		.blocks = r == 0, /* id 0 is NO_BLOCK */
 	};
 }
@@ -67,6 +67,12 @@ int cache_init(struct bt *bt)
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
 		bt->branch_filled[m] = UINT32_MAX;
 	branch_flush(bt, true);
+	if (getenv("RINGSIDE_PERF_MAP")) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "/tmp/perf-%d.map", (int)getpid());
+		bt->perf_map = fopen(name, "we");
+	}
 	return 0;
 fail:;
 	int err = errno ? -errno : -ENOMEM;
@@ -92,6 +98,9 @@ void cache_free(struct bt *bt)
 		munmap(bt->hash, HASH_SIZE * sizeof(uint32_t));
 	if (bt->page)
 		munmap(bt->page, (bt->memory->size >> PAGE_SHIFT) * sizeof(uint32_t));
+	if (bt->perf_map)
+		fclose(bt->perf_map);
+	bt->perf_map = NULL;
 	bt->rw = bt->rx = NULL;
 }
 
@@ -365,7 +374,8 @@ struct block *cache_begin(struct bt *bt)
 	struct region *r = &bt->region[bt->current];
 	struct block *b;
 
-	if (r->code + BLOCK_CODE_MAX > r->code_end || r->blocks >= REGION_BLOCKS ||
+	if (r->code % REGION_SIZE + BLOCK_CODE_MAX > REGION_HOT ||
+	    (r->cold - 1) % REGION_SIZE + BLOCK_COLD_MAX >= REGION_SIZE || r->blocks >= REGION_BLOCKS ||
 	    r->marks + BLOCK_INSNS_MAX > REGION_MARKS || r->links + BLOCK_LINKS_MAX > REGION_LINKS) {
 		bt->current = (bt->current + 1) % REGIONS;
 		r = &bt->region[bt->current];
@@ -375,6 +385,7 @@ struct block *cache_begin(struct bt *bt)
 	b = bt_block(bt, bt->current * REGION_BLOCKS + r->blocks);
 	*b = (struct block){
 		.begin = r->code,
+		.cold_begin = r->cold,
 		.marks = bt->current * REGION_MARKS + r->marks,
 		.links = bt->current * REGION_LINKS + r->links,
 	};
@@ -387,11 +398,11 @@ uint32_t cache_commit(struct bt *bt, struct block *b)
 	struct region *r = &bt->region[bt->current];
 	uint32_t id = bt->current * REGION_BLOCKS + r->blocks, *head = &bt->hash[hash_of(b->gpa, b->rip, b->key)];
 
-	b->end = emit_offset(&bt->e);
 	r->blocks++;
 	r->marks += b->insns;
 	r->links += b->link_count;
 	r->code = (b->end + 15) & ~15u;
+	r->cold = b->cold_end;
 	b->hash_next = *head;
 	*head = id;
 	page_insert(bt, id, b->gpa);
@@ -400,22 +411,29 @@ uint32_t cache_commit(struct bt *bt, struct block *b)
 	bt->stats.blocks++;
 	bt->stats.insns += b->insns;
 	bt->stats.host_bytes += b->end - b->begin;
+	bt->stats.cold_bytes += b->cold_end - b->cold_begin;
 	bt->stats.guest_bytes += b->len + b->len2;
+	if (bt->perf_map) {
+		fprintf(bt->perf_map, "%llx %x guest_%llx\n", (unsigned long long)(uintptr_t)bt_host(bt, b->begin),
+			b->end - b->begin, (unsigned long long)b->rip);
+		fflush(bt->perf_map);
+	}
 	return id;
 }
 
 uint32_t cache_block_at(const struct bt *bt, uint32_t offset)
 {
 	unsigned r = offset / REGION_SIZE;
+	bool cold = offset % REGION_SIZE >= REGION_HOT;
 	uint32_t low = r * REGION_BLOCKS + (r == 0), high = r * REGION_BLOCKS + bt->region[r].blocks;
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 		const struct block *b = bt_block(bt, middle);
 
-		if (offset < b->begin)
+		if (offset < (cold ? b->cold_begin : b->begin))
 			high = middle;
-		else if (offset >= b->end)
+		else if (offset >= (cold ? b->cold_end : b->end))
 			low = middle + 1;
 		else
 			return middle;

@@ -116,41 +116,51 @@ static void goto_from(struct translator *t, uint32_t site, uint64_t target)
 	tail->site = site;
 }
 
-static void emit_tails(struct translator *t)
+static void emit_tail(struct translator *t, const struct tail *tail)
 {
+	struct link *l = &t->bt->links[t->b->links + tail->link];
 	struct emitter *e = t->e;
 
-	for (unsigned n = 0; n < t->tail_count; n++) { /* those of TAIL_BRANCH add more */
-		struct tail *tail = &t->tail[n];
-		struct link *l = &t->bt->links[t->b->links + tail->link];
-
-		t->insn_index = tail->insn;
-		if (tail->site)
-			patch32(e->base, tail->site, emit_offset(e));
-		switch (tail->kind) {
-		case TAIL_MISS:
-			emit_mov_imm(e, RCX, tail->size | (unsigned)tail->write << 8 | (unsigned)tail->no_fill << 9 |
-						     (unsigned)tail->insn << 16);
-			emit_mov_imm(e, R11, t->id);
-			emit_call_to(e, t->bt->miss);
-			emit_jmp_to(e, tail->retry);
-			break;
-		case TAIL_LINK:
-			l->site = tail->site;
-			l->stub = emit_offset(e);
-			emit_leave(t, LEAVE_CODE(LEAVE_LINK, tail->link, 0));
-			break;
-		case TAIL_LEAVE:
-			if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH)
-				emit_store(e, R10, mem_gs(G(rip)));
-			emit_leave(t, tail->leave);
-			break;
-		case TAIL_BRANCH:
-			emit_mov_imm(e, R10, l->target);
-			emit_branch(t, tail->link);
-			break;
-		}
+	t->insn_index = tail->insn;
+	if (tail->site)
+		patch32(e->base, tail->site, emit_offset(e));
+	switch (tail->kind) {
+	case TAIL_MISS:
+		emit_mov_imm(e, RCX, tail->size | (unsigned)tail->write << 8 | (unsigned)tail->no_fill << 9 |
+					     (unsigned)tail->insn << 16);
+		emit_mov_imm(e, R11, t->id);
+		emit_call_to(e, t->bt->miss);
+		emit_jmp_to(e, tail->retry);
+		break;
+	case TAIL_LINK:
+		l->site = tail->site;
+		l->stub = emit_offset(e);
+		emit_leave(t, LEAVE_CODE(LEAVE_LINK, tail->link, 0));
+		break;
+	case TAIL_LEAVE:
+		if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH)
+			emit_store(e, R10, mem_gs(G(rip)));
+		emit_leave(t, tail->leave);
+		break;
+	case TAIL_BRANCH:
+		emit_mov_imm(e, R10, l->target);
+		emit_branch(t, tail->link);
+		break;
 	}
+}
+
+/* Branches to other pages behind the block, everything else where it is rarely run. */
+static void emit_tails(struct translator *t)
+{
+	for (unsigned n = 0, count = t->tail_count; n < count; n++)
+		if (t->tail[n].kind == TAIL_BRANCH)
+			emit_tail(t, &t->tail[n]);
+	t->b->end = emit_offset(t->e);
+	t->e->p = t->e->base + t->b->cold_begin;
+	for (unsigned n = 0; n < t->tail_count; n++)
+		if (t->tail[n].kind != TAIL_BRANCH)
+			emit_tail(t, &t->tail[n]);
+	t->b->cold_end = emit_offset(t->e);
 }
 
 /* ---- memory ---- */
@@ -919,7 +929,9 @@ static void emit_block(struct translator *t)
 	bool window = false;
 
 	if (b->fpu) { /* vector state is brought in where it is first needed */
-		emit_leave(t, LEAVE_CODE(LEAVE_FPU, 0, 0));
+		struct tail *tail = add_tail(t, TAIL_LEAVE);
+		tail->leave = LEAVE_CODE(LEAVE_FPU, 0, 0);
+		tail->site = emit_jmp32(e);
 		b->entry = emit_offset(e);
 		emit_load_byte(e, RCX, mem_gs(G(fpu_live)));
 		emit8(e, 0xe3); /* jrcxz, back to what leaves */
@@ -931,7 +943,7 @@ static void emit_block(struct translator *t)
 		const struct insn *i = &t->insn[t->insn_index];
 
 		t->rip = wrap_rip(t, b->rip + t->offset[t->insn_index]);
-		if (emit_offset(e) - b->begin + t->tail_count * 40 + INSN_CODE_MAX * 2 > BLOCK_CODE_MAX && !window) {
+		if (emit_offset(e) - b->begin + t->tail_count * 64 + INSN_CODE_MAX * 2 > BLOCK_CODE_MAX && !window) {
 			t->count = t->insn_index;
 			break;
 		}
@@ -977,6 +989,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	}
 	emit_block(t);
 	id = cache_commit(bt, t->b);
+	_Static_assert(TAILS_MAX * 32 <= BLOCK_COLD_MAX, "no tail is longer than 32 bytes");
 	LOG(LOG_BT, "block %u at %#llx gpa %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
 	    (unsigned long long)gpa, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
 	return id;
