@@ -420,6 +420,16 @@ static void tlb_enter(struct cpu *cpu, enum tlb_mode mode, enum tlb_kind kind, u
 	}
 }
 
+/* May the other kind's entry be filled along with one? Not in place of another page's: a copy between pages
+ * that share their index would miss every time. */
+static bool tlb_vacant(const struct cpu *cpu, enum tlb_mode mode, enum tlb_kind kind, uint64_t linear)
+{
+	unsigned i = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
+	uint64_t entry = cpu->tlb->set[mode][kind].minus_page[i];
+
+	return entry == tlb_empty(i) || entry == -(linear & PAGE_MASK);
+}
+
 /* Translates one page's part of an access, and enters it into the TLB if the next one may hit. */
 static enum x resolve(struct cpu *cpu, uint64_t linear, struct access a, struct target *target)
 {
@@ -445,12 +455,13 @@ static enum x resolve(struct cpu *cpu, uint64_t linear, struct access a, struct 
 		tlb_enter(cpu, a.mode, TLB_FETCH, linear, target->hva, &w);
 		return X_OK;
 	}
-	tlb_enter(cpu, a.mode, TLB_READ, linear, target->hva, &w);
+	if (a.kind == TLB_READ || tlb_vacant(cpu, a.mode, TLB_READ, linear))
+		tlb_enter(cpu, a.mode, TLB_READ, linear, target->hva, &w);
 	if (target->code || !w.t.dirty || (state & PAGE_WRITTEN) != PAGE_WRITTEN)
 		return X_OK;
 	if (a.kind == TLB_READ) { /* a store would change nothing but the bytes: let it hit as well */
 		a.kind = TLB_WRITE;
-		if (rights_denied(cpu, &a, &w))
+		if (!tlb_vacant(cpu, a.mode, TLB_WRITE, linear) || rights_denied(cpu, &a, &w))
 			return X_OK;
 	}
 	tlb_enter(cpu, a.mode, TLB_WRITE, linear, target->hva, &w);

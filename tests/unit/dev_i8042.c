@@ -72,6 +72,12 @@ static void controller(void)
 	outb(DATA, 0x99);
 	outb(CMD, 0x3f);
 	expect(0x99);
+	outb(CMD, 0x60); /* the system flag shows in the status */
+	outb(DATA, 0x70);
+	CHECK_EQ(inb(CMD), 0x10);
+	outb(CMD, 0xaa);
+	CHECK_EQ(inb(CMD), 0x1d);
+	expect(0x55);
 	outb(CMD, 0xc0);
 	expect(0xa0);
 	outb(CMD, 0xe0);
@@ -93,6 +99,11 @@ static void a20_and_reset(void)
 	outb(CMD, 0xdf);
 	outb(CMD, 0xd0);
 	expect(0xc3);
+	outb(CMD, 0xd2); /* bits 4 and 5 are the interrupt lines */
+	outb(DATA, 0);
+	outb(CMD, 0xd0);
+	expect(0);
+	expect(0xd3); /* it was answered when the buffer was full: IRQ 1 */
 	outb(CMD, 0xff);
 	CHECK_EQ(resets, 0);
 	outb(CMD, 0xfe);
@@ -181,6 +192,14 @@ static void keyboard(void)
 	outb(DATA, 0);
 	expect(0xfa);
 	expect(3);
+	outb(DATA, 0xff); /* RESET: set 2 again */
+	expect(0xfa);
+	expect(0xaa);
+	outb(DATA, 0xf0);
+	expect(0xfa);
+	outb(DATA, 0);
+	expect(0xfa);
+	expect(2);
 	outb(DATA, 0xfc); /* a list of keys */
 	expect(0xfa);
 	outb(DATA, 0x1c);

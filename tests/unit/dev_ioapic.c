@@ -139,6 +139,24 @@ static void levels(void)
 	ioapic_eoi(io, 0x61);
 	CHECK_EQ(sent, 2);
 	CHECK_EQ(reg(low), 0x61 | LEVEL);
+	/* The EOI of a vector is for all pins that have it and wait for it, and for no other. */
+	set_reg(0x10, 0x61 | LEVEL);
+	ioapic_set_irq(io, 0, 1);
+	CHECK_EQ(sent, 3);
+	ioapic_set_irq(io, 0, 0);
+	set_reg(0x10, 0x61);
+	ioapic_set_irq(io, 0, 1);
+	CHECK_EQ(sent, 4);
+	ioapic_eoi(io, 0x61); /* edge: nothing to send again */
+	CHECK_EQ(sent, 4);
+	set_reg(0x10, MASKED);
+	set_reg(0x10, 0x61 | LEVEL);
+	CHECK_EQ(sent, 5);
+	ioapic_eoi(io, 0x61);
+	CHECK_EQ(sent, 6);
+	set_reg(0x10, MASKED);
+	ioapic_set_irq(io, 0, 0);
+	sent = 2;
 	/* Masked with remote IRR set: the EOI clears it, nothing is sent before it is unmasked. */
 	ioapic_set_irq(io, pin, 1);
 	CHECK_EQ(sent, 3);

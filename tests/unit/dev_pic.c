@@ -97,6 +97,9 @@ static void fully_nested(void)
 	CHECK_EQ(pic_ack(pic), 0x35);
 	outb(M0, 0x60 | 5);
 	CHECK(!pic_pending(pic));
+	pulse(0);
+	CHECK(pic_pending(pic) && intr);
+	CHECK_EQ(pic_ack(pic), 0x30);
 	stop();
 }
 
@@ -239,12 +242,30 @@ static void automatic_eoi_and_rotation(void)
 	pulse(7);
 	CHECK(pic_pending(pic)); /* 7 is above 0 now */
 	CHECK_EQ(pic_ack(pic), 0x37);
-	outb(M0, 0xe0 | 7); /* rotate on specific EOI */
+	outb(M0, 0xe0 | 7); /* rotate on specific EOI: 7 lowest, 0 highest */
 	CHECK_EQ(isr(M0), 1);
 	pulse(1);
 	CHECK(!pic_pending(pic));
 	outb(M0, EOI);
 	CHECK_EQ(pic_ack(pic), 0x31);
+	outb(M0, 0xe0 | 1); /* 2 highest: 2 3 4 5 6 7 0 1 */
+	pulse(1);
+	pulse(0);
+	pulse(3);
+	CHECK_EQ(pic_ack(pic), 0x33);
+	outb(M0, EOI);
+	CHECK_EQ(pic_ack(pic), 0x30);
+	outb(M0, EOI);
+	outb(M0, 0xc0 | 0); /* OCW3 without ESMM below leaves the rest alone */
+	outb(M0, 0x28);
+	CHECK_EQ(pic_ack(pic), 0x31);
+	pulse(2);
+	outb(M1, 1 << 1);
+	CHECK(!pic_pending(pic)); /* no special mask: 1, though masked, holds 2 back */
+	init(1);
+	pulse(0);
+	pulse(1);
+	CHECK_EQ(pic_ack(pic), 0x30); /* ICW1: 0 is the highest again */
 	stop();
 }
 
@@ -285,6 +306,11 @@ static void poll_mode(void)
 	CHECK_EQ(inb(S1), 0x81);
 	CHECK_EQ(isr(S0), 1 << 1);
 	CHECK_EQ(irr(M0), 0);
+	pulse(0);
+	CHECK(intr);
+	outb(M0, 0x0c);
+	CHECK_EQ(inb(M0), 0x80); /* request 0 */
+	CHECK(!intr);
 	stop();
 }
 
@@ -310,6 +336,12 @@ static void initialisation(void)
 	pic_reset(pic);
 	pulse(1);
 	CHECK(!pic_pending(pic));
+	outb(M1, 0); /* the vectors of a PC's firmware */
+	CHECK_EQ(pic_ack(pic), 0x09);
+	outb(S1, 0);
+	pulse(8);
+	outb(M0, EOI);
+	CHECK_EQ(pic_ack(pic), 0x70);
 	stop();
 }
 

@@ -91,7 +91,19 @@ static void mode0(void)
 	pulses(50);
 	CHECK_EQ(latched(2), 7);
 	gate2(true);
-	pulses(7);
+	pulses(6);
+	CHECK_EQ(latched(2), 1);
+	CHECK(!out2());
+	pulses(1);
+	CHECK(out2());
+	/* 0 is 65536. */
+	program(2, 0x30, 0);
+	pulses(1);
+	CHECK_EQ(latched(2), 0);
+	pulses(65535);
+	CHECK_EQ(latched(2), 1);
+	CHECK(!out2());
+	pulses(1);
 	CHECK(out2());
 	stop();
 }
@@ -231,6 +243,13 @@ static void bcd_and_bytes(void)
 	CHECK_EQ(latched(2), 0);
 	pulses(1);
 	CHECK_EQ(latched(2), 0x9999);
+	program(2, 0x31, 0x9876);
+	pulses(1);
+	CHECK_EQ(latched(2), 0x9876);
+	pulses(9000 - 124);
+	CHECK_EQ(latched(2), 0x1000);
+	pulses(1000 + 2);
+	CHECK_EQ(latched(2), 0x9998);
 	program(2, 0x31, 0xffff); /* no decimal number: anything, but no harm */
 	pulses(1);
 	outb(0x43, 0x94); /* low byte only, mode 2 */
@@ -239,6 +258,10 @@ static void bcd_and_bytes(void)
 	CHECK_EQ(inb(0x42), 200);
 	pulses(1);
 	CHECK_EQ(inb(0x42), 199);
+	outb(0x43, 0x80); /* a latch of one byte is read by one read */
+	pulses(2);
+	CHECK_EQ(inb(0x42), 199);
+	CHECK_EQ(inb(0x42), 197);
 	outb(0x43, 0xa4); /* high byte only */
 	outb(0x42, 2);
 	pulses(1);
@@ -287,13 +310,58 @@ static void interrupts(void)
 	pass(SECOND);
 	CHECK_EQ(lines[0].rises, 1);
 	CHECK(lines[0].level);
-	/* Mode 4 */
-	program(0, 0x38, 1193);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX); /* nothing more to wake the host for */
+	/* Modes 0 and 4 to the pulse */
+	program(0, 0x30, 5);
+	lines[0].rises = 0;
+	pulses(5);
+	CHECK_EQ(lines[0].rises, 0);
+	pulses(1);
+	CHECK_EQ(lines[0].rises, 1);
+	program(0, 0x38, 5);
 	lines[0].rises = 0;
 	lines[0].level = 0;
-	pass(MILLISECOND + 10 * MICROSECOND);
+	pulses(6);
+	CHECK_EQ(lines[0].rises, 0);
+	pulses(1);
 	CHECK_EQ(lines[0].rises, 1);
+	/* Modes 1 and 5 want a trigger, which counter 0 never gets. */
+	program(0, 0x32, 5);
+	program(0, 0x3a, 5);
+	lines[0].rises = 0;
+	pass(SECOND);
+	CHECK_EQ(lines[0].rises, 0);
 	stop();
+}
+
+/* Ticks when the count changes on the way: mode 2 at the end of the period, mode 3 at that of the half period. */
+static void rate_changes(void)
+{
+	static const struct { uint8_t control; unsigned after, first; } row[] = {
+		{0x34, 100, 1000 - 100}, {0x34, 900, 100}, {0x36, 100, 500 - 100 + 100}, {0x36, 700, 300}};
+
+	for (unsigned i = 0; i < 4; i++) {
+		start();
+		program(0, row[i].control, 1000);
+		pulses(1 + row[i].after);
+		outb(0x40, 200);
+		outb(0x40, 0);
+		lines[0].rises = 0;
+		pulses(row[i].first - 1);
+		CHECK_EQ(lines[0].rises, 0);
+		pulses(1);
+		CHECK_EQ(lines[0].rises, 1);
+		pulses(199);
+		CHECK_EQ(lines[0].rises, 1);
+		pulses(1);
+		CHECK_EQ(lines[0].rises, 2);
+		pulses(200 * 100);
+		CHECK_EQ(lines[0].rises, 102);
+		pit_reset(pit);
+		CHECK_EQ(timer_queue_next(queue), UINT64_MAX);
+		CHECK_EQ(lines[0].level, 0);
+		stop();
+	}
 }
 
 /* What the host was late with comes later, at no more than twice the rate. */
@@ -317,7 +385,7 @@ static void late_ticks(void)
 	program(0, 0x34, 2);
 	lines[0].rises = 0;
 	pass(SECOND);
-	CHECK(lines[0].rises <= 20001);
+	CHECK(lines[0].rises >= 19990 && lines[0].rises <= 20001);
 	program(0, 0x34, 1);
 	lines[0].rises = 0;
 	pass(SECOND);
@@ -369,6 +437,7 @@ int main(void)
 	mode4_and_5();
 	bcd_and_bytes();
 	interrupts();
+	rate_changes();
 	late_ticks();
 	port_b();
 	hostile();

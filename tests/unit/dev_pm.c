@@ -37,13 +37,13 @@ static void power_button(void)
 	CHECK_EQ(in(PM1A_EVT, 2), 0x100);
 	CHECK_EQ(lines[9].level, 0);
 	out(PM1A_EVT + 2, 2, 0xffff);
-	CHECK_EQ(in(PM1A_EVT + 2, 2), 0x721); /* what there is to enable */
 	CHECK_EQ(lines[9].level, 1);
+	CHECK_EQ(in(PM1A_EVT + 2, 2), 0x721); /* what there is to enable */
 	out(PM1A_EVT, 2, 0xfeff);
 	CHECK_EQ(lines[9].level, 1);
 	out(PM1A_EVT, 2, 0x100); /* a one clears */
-	CHECK_EQ(in(PM1A_EVT, 2), 0);
 	CHECK_EQ(lines[9].level, 0);
+	CHECK_EQ(in(PM1A_EVT, 2), 0);
 	out(PM1A_EVT + 2, 1, 0); /* byte accesses */
 	CHECK_EQ(in(PM1A_EVT, 4), 0x7000000);
 	stop();
@@ -75,6 +75,16 @@ static void timer(void)
 	CHECK_EQ(lines[9].level, 0);
 	pass(600 * SECOND);
 	CHECK_EQ(lines[9].rises, 2);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX); /* until somebody clears it */
+	out(PM1A_EVT + 2, 2, 0);
+	out(PM1A_EVT, 2, 1);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX);
+	/* By polling alone */
+	pass(601 * SECOND);
+	CHECK_EQ(in(PM1A_EVT, 2), 1);
+	CHECK_EQ(lines[9].level, 0);
+	pm_reset(pm);
+	CHECK_EQ(in(PM1A_EVT, 4), 0);
 	stop();
 }
 
@@ -92,6 +102,8 @@ static void sleep_states(void)
 	out(PM1A_CNT, 2, PM_SLP_TYP_S5 << 10 | 1 << 13 | 1);
 	CHECK_EQ(offs, 1);
 	CHECK_EQ(in(PM1A_CNT, 2) & 1 << 13, 0); /* write-only */
+	pm_reset(pm);
+	CHECK_EQ(in(PM1A_CNT, 2), 1);
 	stop();
 }
 
@@ -104,6 +116,8 @@ static void gpe(void)
 	CHECK_EQ(lines[9].level, 0);
 	out(PM_GPE0 + 4, 4, 0xffffffff);
 	CHECK_EQ(in(PM_GPE0 + 4, 4), 0xffffffff);
+	CHECK_EQ(lines[9].level, 1);
+	out(PM_GPE0 + 1, 1, 1); /* another one's */
 	CHECK_EQ(lines[9].level, 1);
 	out(PM_GPE0 + 1, 1, 2);
 	CHECK_EQ(lines[9].level, 0);

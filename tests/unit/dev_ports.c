@@ -54,6 +54,10 @@ static void reset_control(void)
 	CHECK_EQ(in(0xcf8, 4), 0xffffffff);
 	CHECK_EQ(inb(0xcf8), 0xff);
 	CHECK_EQ(resets, 2);
+	outb(0xcf9, 0xff); /* asserted; the bits that there are */
+	CHECK_EQ(inb(0xcf9), 0x0e);
+	CHECK_EQ(resets, 3);
+	resets = 2;
 	CHECK_EQ(inb(0x92), 2);
 	outb(0x92, 0);
 	CHECK_EQ(inb(0x92), 0);
@@ -64,6 +68,7 @@ static void reset_control(void)
 	CHECK_EQ(resets, 3);
 	reset_reset(r);
 	CHECK_EQ(inb(0x92), 2);
+	CHECK_EQ(inb(0xcf9), 0);
 	abuse(&pio, 0xcf8, 4, 10000);
 	abuse(&pio, 0x92, 1, 10000);
 	reset_free(r);

@@ -133,6 +133,16 @@ static void setting(void)
 	CHECK_EQ(get(0), 0x10);
 	pass(2 * MILLISECOND);
 	CHECK_EQ(get(0), 0x11);
+	/* Each register alone, while it runs */
+	set(2, 0x34), set(7, 0x15), set(8, 0x06), set(9, 0x21);
+	check_date(0x20, 0x21, 0x06, 0x15, get(6));
+	CHECK_EQ(get(2), 0x34);
+	/* From December 9999 the clock goes on in year 0. */
+	set(0x32, 0x99), set(9, 0x99), set(8, 0x12), set(7, 0x31), set(4, 0x23), set(2, 0x59), set(0, 0x50);
+	check_date(0x99, 0x99, 0x12, 0x31, get(6));
+	pass(11 * SECOND);
+	check_date(0x00, 0x00, 0x01, 0x01, get(6));
+	set(0x32, 0x20), set(9, 0x21), set(0, 0x11);
 	/* Guest's own day of week */
 	set(6, 0x01);
 	CHECK_EQ(get(6), 0x01);
@@ -314,9 +324,14 @@ static void periodic(void)
 		}
 		CHECK(lines[8].rises + 2 >= rate[r].hz && lines[8].rises <= rate[r].hz + 1);
 	}
+	set(0x0a, 0x26);
+	set(0x0b, 0x7a);
+	pass(SECOND);
+	CHECK_EQ(lines[8].level, 1);
 	rtc_reset(rtc);
-	CHECK_EQ(get(0x0b), 0x02);
 	CHECK_EQ(lines[8].level, 0);
+	CHECK_EQ(get(0x0b), 0x02);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX); /* nothing to wake the host for */
 	stop();
 }
 
@@ -338,6 +353,12 @@ static void ram(void)
 	for (uint8_t i = 0x0e; i < 0x80; i++)
 		if (i != 0x32)
 			CHECK_EQ(get(i), (uint8_t)(i * 7));
+	set(0x0d, 0); /* read-only */
+	CHECK_EQ(get(0x0d), 0x80);
+	get(0x0c);
+	set(0x0c, 0xff);
+	CHECK_EQ(get(0x0c), 0);
+	CHECK_EQ(lines[8].level, 0);
 	set(0x80 | 0x40, 1); /* bit 7 is the NMI mask */
 	CHECK_EQ(get(0x40), 1);
 	stop();

@@ -135,6 +135,14 @@ static void transmission(void)
 	outb(THR, 'x');
 	CHECK_EQ(uart_flush(uart), 0);
 	CHECK_EQ(sent_len, 16001);
+	/* A few characters wait a millisecond for more, and no longer. Nothing to send: nothing wakes the host. */
+	outb(THR, 'y');
+	pass(MILLISECOND - 1);
+	outb(THR, 'z');
+	CHECK_EQ(sent_len, 16001);
+	pass(1);
+	CHECK_EQ(sent_len, 16003);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX);
 	stop();
 }
 
@@ -232,6 +240,10 @@ static void reception(void)
 	CHECK_EQ(receive("8"), 1);
 	CHECK_EQ(inb(IIR), 0xc4);
 	CHECK_EQ(receive("9abcdefghijk"), 8);
+	outb(IER, 0); /* not asked for: no interrupt */
+	CHECK(!IRQ.level);
+	CHECK_EQ(inb(IIR), 0xc1);
+	outb(IER, 0x01);
 	for (const char *c = "123456789"; *c; c++)
 		CHECK_EQ(inb(THR), *c);
 	CHECK(!IRQ.level);
@@ -256,6 +268,29 @@ static void reception(void)
 	CHECK_EQ(ready_calls, 1);
 	pass(SECOND);
 	CHECK_EQ(inb(IIR), 0xc1);
+	/* Every trigger level */
+	static const struct { uint8_t fcr; unsigned level; } trigger[] = {{0x01, 1}, {0x41, 4}, {0x81, 8}, {0xc1, 14}};
+	for (unsigned t = 0; t < 4; t++) {
+		outb(FCR, trigger[t].fcr | 2);
+		for (unsigned n = 1; n <= 16; n++) {
+			CHECK_EQ(receive("x"), 1);
+			CHECK_EQ(IRQ.level, n >= trigger[t].level);
+		}
+		CHECK_EQ(inb(IIR), 0xc4);
+	}
+	/* A shorter character, a shorter time: 7 bits instead of 10 */
+	outb(FCR, 0x83);
+	outb(LCR, 0x00);
+	receive("x");
+	pass(2900 * MICROSECOND);
+	CHECK(!IRQ.level);
+	pass(100 * MICROSECOND);
+	CHECK(IRQ.level);
+	outb(IER, 0); /* the timeout is there, and not asked for */
+	CHECK(!IRQ.level);
+	outb(IER, 0x01);
+	CHECK_EQ(inb(IIR), 0xcc);
+	outb(LCR, 0x03);
 	/* FIFO clear */
 	receive("xyz");
 	outb(FCR, 0x83);
@@ -291,6 +326,16 @@ static void priorities_and_errors(void)
 	CHECK_EQ(inb(MSR) & 0xf0, 0xb0);
 	CHECK_EQ(inb(IIR), 0xc1);
 	CHECK(!IRQ.level);
+	/* Clearing the FIFO takes its errors along; what is not enabled does not interrupt. */
+	uart_receive_break(uart);
+	CHECK_EQ(inb(IIR), 0xc6);
+	outb(FCR, 0x03);
+	CHECK(!IRQ.level);
+	CHECK_EQ(inb(LSR), 0x60);
+	outb(IER, 0x08);
+	uart_receive_break(uart);
+	CHECK(!IRQ.level);
+	CHECK_EQ(inb(LSR), 0xf1);
 	stop();
 }
 

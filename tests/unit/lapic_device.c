@@ -162,6 +162,8 @@ static void test_lvt(void)
 	CHECK(!lapic_extint_pending(apic[0]));
 	CHECK(lapic_deliver(apic[0], LAPIC_EXTINT, 0, false)); /* by the I/O APIC */
 	CHECK(lapic_extint_pending(apic[0]));
+	lapic_set_lint(apic[0], 0, true); /* INTR stays high: the message holds */
+	CHECK(lapic_extint_pending(apic[0]));
 	lapic_set_lint(apic[0], 0, false);
 	lapic_set_lint(apic[0], 0, true);
 	CHECK(!lapic_extint_pending(apic[0]));
@@ -194,6 +196,7 @@ static void test_lvt(void)
 	CHECK_EQ(nmis[0], 0);
 	lapic_set_lint(apic[0], 1, false);
 	wr(0, 0x360, 0x400);
+	lapic_set_lint(apic[0], 1, true);
 	lapic_set_lint(apic[0], 1, true);
 	CHECK_EQ(nmis[0], 1);
 	/* A level that is there comes through when it is let; an edge is not made by writing the LVT. */
@@ -305,6 +308,10 @@ static void test_ipi(void)
 	icr(0, 2, 0xc500);
 	icr(0, 2, 0x8500); /* de-assert */
 	CHECK_EQ(inits[2], 1);
+	icr(0, 2, 0x500); /* edge: there is nothing to de-assert */
+	CHECK_EQ(inits[2], 2);
+	icr(0, 1, 0x10); /* the lowest vector that there is */
+	CHECK_EQ(got(0x10), 2);
 	icr(0, 2, 0x69a);
 	CHECK_EQ(startups[2], 1);
 	CHECK_EQ(startup_vector, 0x9a);
@@ -321,6 +328,28 @@ static void test_ipi(void)
 	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 0);
 	CHECK_EQ(lapic_bus_deliver_msi(&bus, 0xfee03000, 0x66), 1);
 	CHECK_EQ(got(0x66), 8);
+	CHECK_EQ(lapic_bus_deliver_msi(&bus, 0xfee03000, 0x8066), 1); /* level */
+	CHECK_EQ(got(0x66), 8);
+	CHECK_EQ(eois, 1);
+	CHECK_EQ(lapic_bus_deliver_msi(&bus, 0xfee03004, 0x67), 2); /* logical */
+	CHECK_EQ(got(0x67), 3);
+	/* Who is disabled takes no interrupt, and does not count. */
+	wr(3, 0xf0, 0xff);
+	m.dest = 3;
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 0);
+	m.mode = LAPIC_LOWEST;
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 0);
+	m.mode = LAPIC_NMI;
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 1);
+	CHECK_EQ(nmis[3], 2);
+	/* RESET */
+	wr(1, 0x80, 0x35);
+	lapic_reset(apic[1], false);
+	CHECK_EQ(rd(1, 0x80), 0);
+	CHECK_EQ(rd(1, 0xd0), 0);
+	CHECK_EQ(rd(1, 0xe0), 0xffffffff);
+	CHECK_EQ(rd(1, 0xf0), 0xff);
+	CHECK_EQ(rd(1, 0x300) | rd(1, 0x310), 0);
 	teardown();
 }
 
@@ -330,9 +359,12 @@ static void test_x2apic(void)
 
 	setup();
 	CHECK(!lapic_msr_read(apic[1], 0x802, &v));
+	icr(0, 1, 0x44);
+	CHECK_EQ(got(0x44), 2);
 	for (unsigned i = 0; i < CPUS; i++)
 		CHECK(x2_on(i));
 	CHECK(!lapic_claims(apic[1], 0xfee00020, 4));
+	CHECK_EQ(msr(0, 0x830), 0x44); /* the destination has another format here */
 	CHECK_EQ(msr(1, 0x802), 1);
 	CHECK_EQ(msr(1, 0x803), 0x50014);
 	CHECK_EQ(msr(3, 0x80d), 8);
@@ -409,6 +441,8 @@ static void test_timer(void)
 	/* Stopped by a count of 0, masked */
 	wr(0, 0x380, 1000);
 	wr(0, 0x380, 0);
+	wr(0, 0x320, 0xec);
+	CHECK_EQ(rd(0, 0x390), 0);
 	advance(1000000);
 	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
 	wr(0, 0x320, 0x100ec);
