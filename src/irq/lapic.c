@@ -489,18 +489,13 @@ static void ticks_lost(struct lapic *l)
 		count_expired(l, now_ns(l));
 }
 
-/* Sets the host's timer to the deadline. While ticks go unnoticed there is nothing to wait for, so a guest that
- * does not take its ticks costs no wake-ups. */
+/* Sets the host's timer to the deadline. */
 static void count_wait(struct lapic *l)
 {
 	uint64_t at = l->deadline;
 
 	if (!at)
 		return; /* stopped, or TSC-deadline mode */
-	if (tick_unnoticed(l)) {
-		timer_cancel(&l->timer);
-		return;
-	}
 	if (timer_mode(l) == TIMER_PERIODIC && at < l->last_tick + TIMER_PERIOD_MIN_NS)
 		at = l->last_tick + TIMER_PERIOD_MIN_NS;
 	timer_arm(&l->timer, at);
@@ -558,7 +553,9 @@ static void timer_fired(void *opaque)
 			tsc_deadline_wait(l);
 		return;
 	}
-	if (!l->deadline)
+	/* A guest that does not take its ticks costs no wake-ups: there is none until it may notice one again, when
+	 * it acknowledges the last one or writes the LVT. */
+	if (!l->deadline || tick_unnoticed(l))
 		return;
 	l->last_tick = now_ns(l);
 	count_expired(l, l->last_tick);

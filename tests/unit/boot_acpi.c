@@ -1,8 +1,10 @@
 /*
  * ACPI tables as an operating system walks them: signatures, lengths, checksums, pointers, MADT entries,
- * AML lengths. With an argument: writes the tables there as files, for iasl.
+ * the whole of the DSDT read back as text, AML lengths. With an argument: writes the tables there as files, for iasl.
  */
 #include "boot/acpi.h"
+
+#include <stdarg.h>
 
 #include "boot/aml.h"
 #include "dev/pm.h"
@@ -123,7 +125,177 @@ static void check_madt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	CHECK_EQ(nmis, 1);
 }
 
-static void check_fadt(uint64_t gpa, uint64_t len, uint64_t base, uint64_t end)
+/* ---- the DSDT, read back ---- */
+
+struct reader {
+	uint64_t at, end;
+	char text[16384];
+	size_t len;
+};
+
+static void say(struct reader *r, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(r->text + r->len, sizeof r->text - r->len, fmt, ap);
+	va_end(ap);
+	if (n > 0 && (size_t)n < sizeof r->text - r->len)
+		r->len += (size_t)n;
+}
+
+static uint64_t take(struct reader *r, unsigned bytes)
+{
+	uint64_t value = r->at + bytes <= r->end ? load(r->at, bytes) : 0;
+
+	r->at += bytes;
+	return value;
+}
+
+/* Where the term ends whose PkgLength comes next. */
+static uint64_t package_end(struct reader *r)
+{
+	uint64_t start = r->at, lead = take(r, 1), len = lead >> 6 ? lead & 15 : lead & 63;
+
+	for (unsigned i = 0; i < lead >> 6; i++)
+		len |= take(r, 1) << (4 + 8 * i);
+	return start + len;
+}
+
+static void read_name(struct reader *r)
+{
+	if (load(r->at, 1) == '\\')
+		say(r, "%c", (int)take(r, 1));
+	for (unsigned i = 0; i < 4; i++)
+		say(r, "%c", (int)take(r, 1));
+}
+
+static void read_resources(struct reader *r, uint64_t end)
+{
+	CHECK_EQ(take(r, 1), 0x0b); /* the buffer's size, as a word */
+	uint64_t size = take(r, 2);
+	CHECK_EQ(r->at + size, end);
+	while (r->at < end) {
+		switch (take(r, 1)) {
+		case 0x47: {
+			CHECK_EQ(take(r, 1), 1); /* 16-bit decode */
+			uint64_t low = take(r, 2), high = take(r, 2), align = take(r, 1);
+
+			CHECK_EQ(low, high);
+			CHECK_EQ(align, 1);
+			say(r, " io %x+%x", (unsigned)low, (unsigned)take(r, 1));
+			break;
+		}
+		case 0x22:
+			say(r, " irqs %x", (unsigned)take(r, 2));
+			break;
+		case 0x79:
+			CHECK_EQ(take(r, 1), 0);
+			CHECK_EQ(r->at, end);
+			break;
+		default:
+			CHECK(false);
+			r->at = end;
+		}
+	}
+}
+
+static void read_terms(struct reader *r, uint64_t end);
+
+static void read_object(struct reader *r)
+{
+	uint64_t op = take(r, 1), end;
+
+	switch (op) {
+	case 0:
+	case 1:
+		say(r, " %u", (unsigned)op);
+		break;
+	case 0x0a:
+		say(r, " %u", (unsigned)take(r, 1));
+		break;
+	case 0x0c: /* _HID: an EISA ID */
+		say(r, " %08x", (unsigned)__builtin_bswap32((uint32_t)take(r, 4)));
+		break;
+	case 0x0d:
+		say(r, " ");
+		for (char c; (c = (char)take(r, 1)) != 0;)
+			say(r, "%c", c);
+		break;
+	case 0x11:
+		end = package_end(r);
+		read_resources(r, end);
+		break;
+	case 0x12:
+		end = package_end(r);
+		say(r, " package of %u:", (unsigned)take(r, 1));
+		while (r->at < end)
+			read_object(r);
+		CHECK_EQ(r->at, end);
+		break;
+	default:
+		CHECK(false);
+		r->at = r->end;
+	}
+}
+
+static void read_terms(struct reader *r, uint64_t end)
+{
+	while (r->at < end) {
+		uint64_t op = take(r, 1);
+
+		if (op == 0x08) {
+			read_name(r);
+			read_object(r);
+			say(r, "; ");
+		} else if (op == 0x10 || (op == 0x5b && take(r, 1) == 0x82)) {
+			uint64_t inner = package_end(r);
+
+			CHECK(inner <= end);
+			read_name(r);
+			say(r, " {");
+			read_terms(r, inner);
+			say(r, "}\n");
+		} else {
+			CHECK(false);
+			return;
+		}
+	}
+	CHECK_EQ(r->at, end);
+}
+
+static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
+{
+	static struct reader r, want;
+
+	r = (struct reader){.at = gpa + 36, .end = gpa + len};
+	want.len = 0;
+	read_terms(&r, r.end);
+	say(&want, "\\_SB_ {");
+	for (unsigned i = 0; i < c->cpus; i++)
+		say(&want, "C%03X {_HID ACPI0007; _UID %u; }\n", i, i);
+	/* PNP is 41d0. Lines 2, 0, 8, 1, 4 as bits. */
+	say(&want, "PIC_ {_HID 41d00000; _CRS io 20+2 io a0+2 io 4d0+2 irqs 4; }\n");
+	say(&want, "TIMR {_HID 41d00100; _CRS io 40+4 irqs 1; }\n");
+	say(&want, "RTC_ {_HID 41d00b00; _CRS io 70+2 irqs 100; }\n");
+	say(&want, "KBD_ {_HID 41d00303; _CRS io 60+1 io 64+1 irqs 2; }\n");
+	if (c->serial)
+		say(&want, "COM1 {_HID 41d00501; _CRS io 3f8+8 irqs 10; }\n");
+	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+18 io cf9+1; }\n}\n");
+	say(&want, "\\_S5_ package of 4: 5 5 0 0; ");
+	CHECK(r.len == want.len && !memcmp(r.text, want.text, r.len));
+	if (r.len != want.len || memcmp(r.text, want.text, r.len))
+		printf("# %s\n# is not\n# %s\n", r.text, want.text);
+}
+
+/* A generic address structure: a port. */
+static void check_port(uint64_t gpa, uint16_t port, unsigned bits, unsigned access)
+{
+	CHECK_EQ(load(gpa, 4), 1 | bits << 8 | access << 24);
+	CHECK_EQ(load(gpa + 4, 8), port);
+}
+
+static void check_fadt(uint64_t gpa, uint64_t len, uint64_t base, uint64_t end, const struct acpi_config *c)
 {
 	uint64_t facs = load(gpa + 36, 4), dsdt = load(gpa + 40, 4);
 
@@ -138,14 +310,20 @@ static void check_fadt(uint64_t gpa, uint64_t len, uint64_t base, uint64_t end)
 	CHECK_EQ(load(gpa + 64, 4), PM1A_CNT);
 	CHECK_EQ(load(gpa + 76, 4), PM_TMR);
 	CHECK_EQ(load(gpa + 80, 4), PM_GPE0);
-	CHECK_EQ(load(gpa + 88, 1), 4);
+	CHECK_EQ(load(gpa + 88, 4), 0x00040002u << 8 | 4); /* lengths: event, control, PM2, timer */
+	CHECK_EQ(load(gpa + 92, 4), 8);                      /* GPE0, GPE1; its base; no C states by SMI */
 	CHECK_EQ(load(gpa + 108, 1), 0x32);
 	CHECK_EQ(load(gpa + 109, 2), 7);
-	CHECK(load(gpa + 112, 4) & 1 << 10);
-	CHECK_EQ(load(gpa + 116 + 4, 8), RESET_PORT);
+	CHECK_EQ(load(gpa + 112, 4), 0x565); /* WBINVD, C1, no sleep button, no RTC bit, 32-bit timer, reset */
+	CHECK_EQ(load(gpa + 48, 4), 0);      /* no SMI port: always in ACPI mode */
+	check_port(gpa + 116, RESET_PORT, 8, 1);
 	CHECK_EQ(load(gpa + 128, 1), RESET_VALUE);
-	CHECK_EQ(load(gpa + 148 + 4, 8), PM1A_EVT);
-	check_table(dsdt, "DSDT", base, end);
+	check_port(gpa + 148, PM1A_EVT, 32, 2);
+	check_port(gpa + 172, PM1A_CNT, 16, 2);
+	check_port(gpa + 208, PM_TMR, 32, 3);
+	check_port(gpa + 220, PM_GPE0, 64, 1);
+	CHECK_EQ(load(gpa + 160, 8) | load(gpa + 184, 8) | load(gpa + 196, 8) | load(gpa + 232, 8), 0);
+	check_dsdt(dsdt, check_table(dsdt, "DSDT", base, end), c);
 }
 
 static void check_tables(const struct acpi_config *c, uint64_t gpa, uint64_t size)
@@ -169,7 +347,7 @@ static void check_tables(const struct acpi_config *c, uint64_t gpa, uint64_t siz
 		CHECK_EQ(load(rsdt + 36 + 4 * i, 4), table);
 		uint64_t len = check_table(table, expected[i], gpa, end);
 		if (i == 0)
-			check_fadt(table, len, gpa, end);
+			check_fadt(table, len, gpa, end, c);
 		else
 			check_madt(table, len, c);
 	}
@@ -222,6 +400,25 @@ static void aml_encoding(void)
 		CHECK(!a.failed);
 		CHECK_EQ(b[1] >> 6, i);
 		CHECK_EQ(len, a.len - 1);
+	}
+	/* Every length around where one more byte is needed */
+	static char text[5001];
+	static uint8_t big[8192];
+	memset(text, 'x', 5000);
+	for (size_t n = 0; n <= 5000; n += n > 70 && n < 4050 ? 67 : 1) {
+		struct reader r = {0};
+
+		aml_init(&a, big, sizeof big);
+		aml_package_begin(&a, 1);
+		aml_string(&a, text + 5000 - n);
+		aml_end(&a);
+		CHECK(!a.failed);
+		memory_write(&memory, 0x1000, big, a.len);
+		r.at = 0x1001;
+		r.end = 0x1000 + a.len;
+		CHECK_EQ(package_end(&r), r.end);
+		CHECK_EQ(r.at, r.end - n - 3); /* no longer than need be: elements, string, its end */
+		CHECK_EQ(r.at - 0x1001, n + 3 < 63 ? 1 : n + 3 < 4094 ? 2 : 3);
 	}
 	/* Overflow, wrong nesting, wrong names: failed, and not a byte too many. */
 	memset(b, 0xee, sizeof b);

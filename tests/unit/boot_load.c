@@ -100,7 +100,21 @@ static void check_segments(uint64_t code_descriptor)
 	CHECK_EQ(cpu.seg[CS].limit, 0xffffffff);
 	CHECK_EQ(at(cpu.gdtr.base + 0x10, 8), code_descriptor);
 	CHECK_EQ(at(cpu.gdtr.base + 0x18, 8), 0x00cf93000000ffff);
+	CHECK_EQ(at(cpu.gdtr.base + 0x20, 8), 0x00008b0000000067);
+	CHECK_EQ(at(cpu.gdtr.base, 8) | at(cpu.gdtr.base + 8, 8), 0);
 	CHECK_EQ(cpu.gdtr.limit, 39);
+	/* What the processor holds is what it would load from there. */
+	for (unsigned s = 0; s < SREG_COUNT; s++) {
+		uint64_t d = s == CS ? code_descriptor : 0x00cf93000000ffff;
+
+		CHECK_EQ(cpu.seg[s].base, 0);
+		CHECK_EQ(cpu.seg[s].limit, 0xffffffff);
+		CHECK_EQ(cpu.seg[s].attr & 0xf0ff, d >> 40 & 0xf0ff);
+	}
+	CHECK_EQ(cpu.tr.selector, 0x20);
+	CHECK_EQ(cpu.tr.limit, 0x67);
+	CHECK_EQ(cpu.tr.attr & 0xff, 0x8b);
+	CHECK_EQ(cpu.idtr.limit, 0);
 	CHECK_EQ(cpu.rflags, RFLAGS_FIXED);
 }
 
@@ -212,6 +226,26 @@ static void linux_protocols(void)
 	stop();
 }
 
+/* RAM above 4 GiB is in the map, and boot structures stay below. */
+static void high_memory(void)
+{
+	struct memory m;
+
+	if (memory_init(&m, MEMORY_LOW_MAX + 32 * MIB) < 0)
+		return; /* not on this host */
+	memory_free(&m);
+	start(MEMORY_LOW_MAX + 32 * MIB, 5000);
+	linux_image(true);
+	CHECK_EQ(load(sizeof image, true, ""), 0);
+	uint64_t zero = cpu.gpr[RSI];
+	CHECK_EQ(at(zero + 0x1e8, 1), 5);
+	CHECK_EQ(at(zero + 0x2d0 + 3 * 20 + 8, 8), MEMORY_LOW_MAX - MIB);
+	CHECK_EQ(at(zero + 0x2d0 + 4 * 20, 8), MEMORY_HIGH_BASE);
+	CHECK_EQ(at(zero + 0x2d0 + 4 * 20 + 8, 8), 32 * MIB);
+	CHECK_EQ(at(zero + 0x218, 4), 0x80000000 - 8192); /* as high as the kernel allows */
+	stop();
+}
+
 /* ---- Multiboot ---- */
 
 static void multiboot_image(uint32_t load_at, uint32_t bss_end)
@@ -280,6 +314,40 @@ static void multiboot(void)
 	}
 }
 
+/* A 32-bit ELF image with a Multiboot header behind its two segments' headers. */
+static void multiboot_elf(void)
+{
+	start(16 * MIB, 1);
+	memcpy(image, "\177ELF\1\1\1", 7);
+	put(16, 2, 2), put(18, 3, 2), put(24, 0x200010, 4), put(28, 52, 4), put(42, 32, 2), put(44, 2, 2);
+	put(52, 1, 4), put(52 + 4, 0x1000, 4), put(52 + 12, 0x200000, 4), put(52 + 16, 0x800, 4), put(52 + 20, 0x2000, 4);
+	put(84, 1, 4), put(84 + 4, 0x3000, 4), put(84 + 12, 0x300000, 4), put(84 + 16, 0x100, 4), put(84 + 20, 0x100, 4);
+	put(512, 0x1badb002, 4), put(516, 3, 4), put(520, -(0x1badb002u + 3u), 4);
+	for (uint32_t i = 0; i < 0x800; i++)
+		image[0x1000 + i] = image[0x3000 + i] = pattern(i);
+	memory_fill(&memory, 0x200000, 0xee, 0x3000);
+	CHECK_EQ(load(sizeof image, true, "a b"), 0);
+	CHECK_EQ(cpu.rip, 0x200010);
+	CHECK(pattern_at(0x200000, 0x800));
+	CHECK_EQ(at(0x200800, 8), 0);
+	CHECK_EQ(at(0x201fff, 1), 0);
+	CHECK_EQ(at(0x202000, 1), 0xee);
+	CHECK(pattern_at(0x300000, 0x100));
+	check_segments(0x00cf9b000000ffff);
+	check_multiboot(16 * MIB, 1);
+	CHECK(text_at(at(cpu.gpr[RBX] + 64, 4), "Ringside"));
+	char name[16];
+	snprintf(name, sizeof name, "%d", initrd_fd); /* the module's string: its file's name */
+	CHECK(text_at(at(at(cpu.gpr[RBX] + 24, 4) + 8, 4), name));
+	for (unsigned i = 0; i < GPR_COUNT; i++)
+		CHECK(i == RAX || i == RBX || cpu.gpr[i] == 0);
+	put(16, 1, 2); /* an object file */
+	CHECK(load(sizeof image, false, NULL) < 0 && strstr(error, "not executable"));
+	put(16, 2, 2), put(52 + 16, 0x2001, 4); /* more in the file than in memory */
+	CHECK(load(sizeof image, false, NULL) < 0);
+	stop();
+}
+
 /* ---- PVH ---- */
 
 static void pvh(void)
@@ -330,7 +398,9 @@ int main(void)
 	if (kernel_fd < 0 || initrd_fd < 0 || cpuid_build(&cpuid, 1) < 0)
 		return 1;
 	linux_protocols();
+	high_memory();
 	multiboot();
+	multiboot_elf();
 	pvh();
 	return summary();
 }

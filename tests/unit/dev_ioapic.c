@@ -104,6 +104,7 @@ static void edges(void)
 	ioapic_set_irq(io, 0, 1);
 	CHECK_EQ(sent, 3);
 	CHECK_EQ(last.mode, LAPIC_EXTINT);
+	CHECK(!last.logical);
 	set_reg(0x12, 0x400 | LEVEL);
 	ioapic_set_irq(io, 1, 1);
 	CHECK_EQ(sent, 4);

@@ -120,7 +120,11 @@ static void masks_and_edges(void)
 	pic_set_irq(pic, 3, 0);
 	pic_set_irq(pic, 3, 1);
 	CHECK(pic_pending(pic));
-	init(1); /* ICW1 forgets edges */
+	CHECK_EQ(pic_ack(pic), 0x33);
+	pic_set_irq(pic, 3, 0);
+	pic_set_irq(pic, 3, 1);
+	init(1); /* ICW1 forgets edges, and what is in service */
+	CHECK_EQ(isr(M0), 0);
 	CHECK(!pic_pending(pic));
 	CHECK_EQ(irr(M0), 0);
 	pic_set_irq(pic, 16, 1); /* no such lines */

@@ -325,6 +325,15 @@ static void interrupts(void)
 	CHECK_EQ(lines[0].rises, 0);
 	pulses(1);
 	CHECK_EQ(lines[0].rises, 1);
+	/* A control word stops what was there; modes 6 and 7 are 2 and 3. */
+	program(0, 0x3c, 100);
+	CHECK_EQ(status(0) & 0x3f, 0x34);
+	lines[0].rises = 0;
+	pulses(1000);
+	CHECK(lines[0].rises >= 9 && lines[0].rises <= 10);
+	outb(0x43, 0x3e);
+	CHECK_EQ(status(0) & 0x3f, 0x36);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX);
 	/* Modes 1 and 5 want a trigger, which counter 0 never gets. */
 	program(0, 0x32, 5);
 	program(0, 0x3a, 5);

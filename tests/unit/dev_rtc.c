@@ -80,6 +80,13 @@ static void formats(void)
 	CHECK_EQ(get(4), 1);
 	pass(11 * 3600 * SECOND);
 	CHECK_EQ(get(4), 0x80 | 12); /* noon */
+	set(4, 0x80 | 3); /* set in 12-hour format, read in the other */
+	set(0x0b, 0x06);
+	CHECK_EQ(get(4), 15);
+	set(0x0b, 0x04);
+	set(4, 12);
+	set(0x0b, 0x06);
+	CHECK_EQ(get(4), 0);
 	CHECK_EQ(get(0x0d), 0x80);
 	CHECK_EQ(inb(0x70), 0xff);
 	stop();
