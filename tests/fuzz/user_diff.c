@@ -33,7 +33,7 @@
 #define DEFAULT_COUNT 50000
 #define NATIVE 0
 #else
-#define DEFAULT_COUNT 500000
+#define DEFAULT_COUNT 1000000
 #define NATIVE 1
 #endif
 #define CODE 0x11000000u

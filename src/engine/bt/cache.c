@@ -39,21 +39,18 @@ static void region_reset(struct bt *bt, unsigned r)
 int cache_init(struct bt *bt)
 {
 	uint64_t pages = bt->memory->size >> PAGE_SHIFT;
-	int fd = memfd_create("ringside-code", MFD_CLOEXEC);
-	void *rw, *rx;
+	void *rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *rx;
+	int err;
 
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, CACHE_SIZE) < 0)
+	if (rw == MAP_FAILED)
 		goto fail;
-	rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	bt->rw = rw == MAP_FAILED ? NULL : rw;
-	rx = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	bt->rx = rx == MAP_FAILED ? NULL : rx;
-	if (!bt->rw || !bt->rx)
+	bt->rw = rw;
+	rx = mremap(rw, 0, CACHE_SIZE, MREMAP_MAYMOVE); /* the same pages once more */
+	if (rx == MAP_FAILED)
 		goto fail;
-	close(fd);
-	fd = -1;
+	bt->rx = rx;
+	if (mprotect(rx, CACHE_SIZE, PROT_READ | PROT_EXEC) < 0)
+		goto fail;
 	bt->blocks = anonymous(BLOCKS_SIZE);
 	bt->marks = anonymous(MARKS_SIZE);
 	bt->links = anonymous(LINKS_SIZE);
@@ -74,10 +71,8 @@ int cache_init(struct bt *bt)
 		bt->perf_map = fopen(name, "we");
 	}
 	return 0;
-fail:;
-	int err = errno ? -errno : -ENOMEM;
-	if (fd >= 0)
-		close(fd);
+fail:
+	err = errno ? -errno : -ENOMEM;
 	cache_free(bt);
 	return err;
 }
