@@ -223,7 +223,7 @@ struct cpu {
 	/* The rest is large, and reached by generated code at [gs + offset + index * 8]. */
 	struct tlb tlb[1]; /* an array of one, so that it reads like a pointer */
 	struct branch_cache branch_cache[1];
-	uint64_t engine_word[16]; /* whatever the engine's generated code wants at hand */
+	uint64_t engine_word[32]; /* whatever the engine's generated code wants at hand */
 };
 
 struct cpu_engine_hooks {

@@ -15,6 +15,7 @@
 #include "engine/bt/bt.h"
 
 #define VCPUS 64
+#define CROSSINGS_MAX 16 /* of a page by a group of accesses, until the block is translated without groups */
 
 struct bt_vm {
 	struct memory *memory;
@@ -89,12 +90,13 @@ static void take_device_writes(struct bt *bt)
 /* An access missed the TLB. 0: it will hit now; else what to leave the block with. */
 static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32_t id)
 {
-	unsigned size = info & 0xff;
-	bool write = info >> 8 & 1, no_fill = info >> 9 & 1, live = cpu->fpu_live;
+	bool write = MISS_WRITE(info), live = cpu->fpu_live, crosses;
+	unsigned size = MISS_SIZE(info);
 	struct bt *bt = bt_of(cpu);
 	void *hva = NULL;
 
-	if (!no_fill && (address & 0xfff) + size <= PAGE_SIZE) {
+	crosses = (address & 0xfff) + size > PAGE_SIZE;
+	if (!MISS_NO_FILL(info) && !crosses) {
 		enum x x = mmu_fill(cpu, address, write ? MMU_WRITE : MMU_READ, &hva);
 
 		if (live && !cpu->fpu_live)
@@ -102,9 +104,13 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 		if (x == X_OK && hva && mmu_tlb_hit(cpu, address, size, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ))
 			return 0;
 	}
+	if (MISS_GROUP(info) && crosses && ++bt_block(bt, id)->crossings == CROSSINGS_MAX) {
+		bt->unmerged[unmerged_index(bt_block(bt, id)->gpa)] = bt_block(bt, id)->gpa;
+		cache_remove(bt, id);
+	}
 	bt->stats.aborted++;
 	cpu->engine_word[WORD_BLOCK] = id;
-	return LEAVE_CODE(LEAVE_INTERPRET, info >> 16, 0);
+	return LEAVE_CODE(LEAVE_INTERPRET, MISS_INSN(info), 0);
 }
 
 /* Something is about that blocks know nothing of. */

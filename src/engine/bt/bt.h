@@ -5,6 +5,7 @@
  *   cache.c      where translations live: blocks, look-up, chaining, invalidation, eviction
  *   routine.c    the generated routines around blocks: enter, leave, TLB miss
  *   translate.c  guest code -> blocks: decoding, branches, the stack, sensitive instructions
+ *   access.c     addresses, TLB look-ups, and one look-up for several accesses
  *   ident.c      instructions that are copied, with their registers renamed and memory redirected
  *   signal.c     host faults in guest instructions, and the kick
  *   emit.c       host instructions
@@ -58,8 +59,19 @@ enum {
 	WORD_NOT_ONE,     /* pext: 0 for 0 and 1 */
 	WORD_MISS_FN, WORD_STOP_FN, /* C functions */
 	WORD_SELF,        /* struct cpu */
-	WORD_COUNT
+	WORD_GROUP,       /* addends that a block has looked up already: GROUPS_MAX of them */
+	WORD_COUNT = WORD_GROUP + 8
 };
+#define GROUPS_MAX (WORD_COUNT - WORD_GROUP)
+
+/* What the miss routine is told of an access. */
+#define MISS_INFO(size, write, no_fill, group, insn) \
+	((uint32_t)(size) | (uint32_t)(write) << 12 | (uint32_t)(no_fill) << 13 | (uint32_t)(group) << 14 | (uint32_t)(insn) << 16)
+#define MISS_SIZE(info) ((info) & 0xfff)
+#define MISS_WRITE(info) ((info) >> 12 & 1)
+#define MISS_NO_FILL(info) ((info) >> 13 & 1)
+#define MISS_GROUP(info) ((info) >> 14 & 1)
+#define MISS_INSN(info) ((info) >> 16)
 #define WORD(n) (G(engine_word) + (n) * 8)
 _Static_assert(WORD_COUNT <= sizeof(((struct cpu *)0)->engine_word) / 8, "struct cpu has room for them");
 
@@ -96,6 +108,8 @@ static inline unsigned branch_index(uint64_t rip)
 {
 	return (rip + (rip >> BRANCH_ROTATE | rip << (64 - BRANCH_ROTATE))) & (BRANCH_ENTRIES - 1);
 }
+
+static inline unsigned unmerged_index(uint64_t gpa) { return (gpa ^ gpa >> 10) & 1023; }
 
 /* Which of the branch caches code of a mode uses. */
 enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
@@ -145,6 +159,7 @@ struct block {
 	uint16_t insns;
 	uint8_t link_count;
 	bool dead;             /* invalidated */
+	uint8_t crossings;     /* how often the accesses of a group were in two pages */
 	bool fpu;              /* needs guest vector state live */
 };
 
@@ -207,6 +222,7 @@ struct bt {
 	uint32_t branch_filled[BRANCH_MODES];
 	bool branch_local[BRANCH_MODES]; /* has targets in pages that are not global */
 	uint16_t branch_recent[BRANCH_MODES][64];
+	uint64_t unmerged[1024]; /* GPAs of blocks whose accesses are better looked up one by one */
 	uint64_t branch_pages[8]; /* pages with entries: a bit for each hash of a page number */
 
 	/* Device writes to translated code, from any thread: under vm->lock. */
@@ -243,6 +259,7 @@ uint32_t cache_commit(struct bt *bt, struct block *b);
 uint32_t cache_block_at(const struct bt *bt, uint32_t offset); /* whose code is it? NO_BLOCK: nobody's */
 void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to);
 void cache_unchain_all_of(struct bt *bt, uint32_t id); /* signal-safe: its links, for a kick */
+void cache_remove(struct bt *bt, uint32_t id); /* one block */
 void cache_invalidate(struct bt *bt, uint64_t gpa, uint64_t len);
 void cache_flush(struct bt *bt);
 void cache_unwatch(struct bt *bt, uint64_t gpa); /* stores to a page without blocks need no notice */
@@ -260,8 +277,8 @@ void routine_init(struct bt *bt);
 #define TAILS_MAX (BLOCK_INSNS_MAX * 4)
 struct tail {
 	uint8_t kind;
-	uint8_t size;     /* TAIL_MISS */
-	bool write, no_fill;
+	uint16_t size;    /* TAIL_MISS */
+	bool write, no_fill, group;
 	uint16_t insn;
 	uint32_t site;    /* rel32 to patch to the tail; 0: none */
 	uint32_t retry;   /* TAIL_MISS: where to go on */
@@ -269,6 +286,22 @@ struct tail {
 	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH */
 };
 enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH };
+
+/* Accesses off the same register, which changes by known amounts only, near each other: looked up once. */
+struct group {
+	uint8_t base, kind;  /* enum gpr, enum tlb_kind */
+	uint16_t version;    /* of the register */
+	int32_t low, high;   /* bytes, from what the register was when its version began */
+	uint16_t members;
+	bool looked_up;
+};
+
+struct planned_access {
+	uint8_t group;  /* GROUP_NONE: on its own */
+	int32_t offset; /* of the register now, from what it was when its version began */
+};
+#define GROUP_NONE 0xff
+enum { ACCESS_OPERAND, ACCESS_STACK, ACCESSES };
 
 struct translator {
 	struct bt *bt;
@@ -282,17 +315,32 @@ struct translator {
 	unsigned count;
 	struct insn insn[BLOCK_INSNS_MAX];
 	uint16_t offset[BLOCK_INSNS_MAX]; /* from the block's RIP */
+	struct planned_access plan[BLOCK_INSNS_MAX][ACCESSES];
+	unsigned group_count;
+	struct group group[GROUPS_MAX];
 	unsigned tail_count;
 	struct tail tail[TAILS_MAX];
 	bool ended;            /* the block is over */
 };
 /* Translates the code at gpa (linear address `linear`, RIP `rip`). NO_BLOCK as cache_find. */
 uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t gpa);
-/* Leaves the linear address seg:offset of the memory operand, `moved` bytes on, in r10. May use r11, rcx. False: not
- * in this mode. */
+struct tail *add_tail(struct translator *t, unsigned kind);
+uint64_t next_rip(const struct translator *t, const struct insn *i);
+static inline bool code64(const struct translator *t) { return (t->key & KEY_CODE) == KEY_CODE64; }
+
+/* ---- access.c ---- */
+void access_plan(struct translator *t); /* which accesses of the decoded block are looked up together */
+/* Where the memory operand is, in *m, which may use r10 and rcx; r11 is free. False: not in this mode. */
+bool access_operand(struct translator *t, const struct insn *insn, enum tlb_kind kind, unsigned size, struct host_mem *m);
+/* The same for the stack at rSP + disp. */
+bool access_stack(struct translator *t, enum tlb_kind kind, unsigned size, int32_t disp, struct host_mem *m);
+void access_stack_move(struct translator *t, int32_t by); /* rSP += by */
+/* Leaves the linear address seg:offset of the memory operand, `moved` bytes on, in r10. May use r11, rcx. */
 bool translate_address(struct translator *t, const struct insn *insn, int64_t moved);
-/* Looks r10 up in the TLB: afterwards [r10 + rcx] is the host's memory, and r11 is free. */
-void translate_lookup(struct translator *t, enum tlb_kind kind, unsigned size, bool no_fill);
+/* Looks r10 up in the TLB: [r10 + rcx] is the host's memory then. */
+struct host_mem translate_lookup(struct translator *t, enum tlb_kind kind, unsigned size, bool no_fill);
+void emit_effective_address(struct translator *t, const struct insn *i, host_reg to, int64_t moved);
+host_reg guest_value(struct translator *t, unsigned guest, host_reg scratch);
 
 /* ---- ident.c ---- */
 /* Emits a copy of an instruction. False: nothing was emitted, and the interpreter has to do it. */

@@ -321,7 +321,7 @@ static void page_remove(struct bt *bt, uint32_t id, uint64_t gpa)
 }
 
 /* Takes a block out of everything; its memory stays until its region is evicted. */
-static void block_remove(struct bt *bt, uint32_t id)
+void cache_remove(struct bt *bt, uint32_t id)
 {
 	struct block *b = bt_block(bt, id);
 	uint32_t *p = &bt->hash[hash_of(b->gpa, b->rip, b->key)];
@@ -348,7 +348,7 @@ static void region_evict(struct bt *bt, unsigned r)
 
 	for (uint32_t i = r == 0; i < region->blocks; i++)
 		if (!bt_block(bt, r * REGION_BLOCKS + i)->dead) {
-			block_remove(bt, r * REGION_BLOCKS + i);
+			cache_remove(bt, r * REGION_BLOCKS + i);
 			bt->stats.evicted_blocks++;
 		}
 	LOG(LOG_BT, "region %u evicted: %u blocks", r, region->blocks);
@@ -490,7 +490,7 @@ void cache_invalidate(struct bt *bt, uint64_t gpa, uint64_t len)
 
 			next = b->page_next[page_slot(b, page)];
 			if (overlaps(gpa, n, b->gpa, b->len) || (b->len2 && overlaps(gpa, n, b->gpa2, b->len2))) {
-				block_remove(bt, id);
+				cache_remove(bt, id);
 				bt->stats.invalidated++;
 			}
 		}

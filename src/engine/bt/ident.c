@@ -254,11 +254,9 @@ static bool place_memory(struct translator *t, const struct insn *i, struct regi
 
 	if (o->size == 0 || o->size > 64 || (r->low_only && r->rcx))
 		return false;
-	if (!translate_address(t, i, 0))
+	if (!access_operand(t, i, write ? TLB_WRITE : TLB_READ, o->size, &c->mem))
 		return false;
-	translate_lookup(t, write ? TLB_WRITE : TLB_READ, o->size, i->evex_aaa != 0);
 	c->memory = true;
-	c->mem = mem_sum(R10, RCX);
 	if (r->low_only) {
 		emit_lea(t->e, RCX, c->mem);
 		c->mem = mem_at(RCX, 0);
@@ -297,8 +295,7 @@ static bool bit_string(struct translator *t, const struct insn *i)
 		emit_lea(e, R10, word);
 	else
 		emit_lea32(e, R10, word);
-	translate_lookup(t, i->operand[0].access & ACCESS_WRITE ? TLB_WRITE : TLB_READ, size, false);
-	emit_lea(e, R10, mem_sum(R10, RCX));
+	emit_lea(e, R10, translate_lookup(t, i->operand[0].access & ACCESS_WRITE ? TLB_WRITE : TLB_READ, size, false));
 	emit_mov_imm(e, R11, size * 8 - 1);
 	if (bit == HOST_NONE)
 		emit_load(e, RCX, mem_gs(G(gpr) + i->operand[1].reg * 8));

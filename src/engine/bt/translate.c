@@ -15,7 +15,7 @@
 
 /* ---- ways out ---- */
 
-static struct tail *add_tail(struct translator *t, unsigned kind)
+struct tail *add_tail(struct translator *t, unsigned kind)
 {
 	struct tail *tail = &t->tail[t->tail_count++];
 
@@ -44,11 +44,9 @@ static unsigned add_link(struct translator *t, unsigned kind, uint64_t target, u
 	return t->b->link_count++;
 }
 
-static bool code64(const struct translator *t) { return (t->key & KEY_CODE) == KEY_CODE64; }
-
 static uint64_t wrap_rip(const struct translator *t, uint64_t rip) { return code64(t) ? rip : (uint32_t)rip; }
 
-static uint64_t next_rip(const struct translator *t, const struct insn *i) { return wrap_rip(t, t->rip + i->len); }
+uint64_t next_rip(const struct translator *t, const struct insn *i) { return wrap_rip(t, t->rip + i->len); }
 
 /* A target in this page whose first instruction cannot reach into the next. */
 static bool chainable(const struct translator *t, uint64_t target)
@@ -126,8 +124,7 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		patch32(e->base, tail->site, emit_offset(e));
 	switch (tail->kind) {
 	case TAIL_MISS:
-		emit_mov_imm(e, RCX, tail->size | (unsigned)tail->write << 8 | (unsigned)tail->no_fill << 9 |
-					     (unsigned)tail->insn << 16);
+		emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->insn));
 		emit_mov_imm(e, R11, t->id);
 		emit_call_to(e, t->bt->miss);
 		emit_jmp_to(e, tail->retry);
@@ -163,151 +160,34 @@ static void emit_tails(struct translator *t)
 	t->b->cold_end = emit_offset(t->e);
 }
 
-/* ---- memory ---- */
-
-/* reg = [gs + a guest register's place], or the host register it lives in. */
-static host_reg guest_value(struct translator *t, unsigned guest, host_reg scratch)
-{
-	if (host_of[guest] != HOST_NONE)
-		return host_of[guest];
-	emit_load(t->e, scratch, mem_gs(G(gpr) + (int32_t)guest * 8));
-	return scratch;
-}
-
-/* Segments of no consequence, or of a base alone. */
-static bool segment_usable(const struct translator *t, unsigned seg, bool *has_base)
-{
-	*has_base = seg >= FS;
-	switch (seg) {
-	case DS: return t->key & KEY_FLAT_DS;
-	case ES: return t->key & KEY_FLAT_ES;
-	case SS: return t->key & KEY_FLAT_SS;
-	case FS: return t->key & KEY_BIG_FS;
-	case GS: return t->key & KEY_BIG_GS;
-	default: return code64(t);
-	}
-}
-
-/* reg = the offset that a memory operand names (LEA). */
-static void emit_effective_address(struct translator *t, const struct insn *i, host_reg to, int64_t moved)
-{
-	struct host_mem m = { .base = REG_NONE, .index = REG_NONE, .scale = i->mem_scale ? i->mem_scale : 1 };
-	struct emitter *e = t->e;
-	int64_t disp = i->mem_disp + moved;
-
-	if (i->mem_base == REG_RIP || (i->mem_base == REG_NONE && i->mem_index == REG_NONE)) {
-		uint64_t address = (uint64_t)disp + (i->mem_base == REG_RIP ? next_rip(t, i) : 0);
-
-		emit_mov_imm(e, to, i->addrsize == 8 ? address : i->addrsize == 4 ? (uint32_t)address : (uint16_t)address);
-		return;
-	}
-	if (i->mem_base != REG_NONE)
-		m.base = guest_value(t, i->mem_base, R10);
-	if (i->mem_index != REG_NONE)
-		m.index = guest_value(t, i->mem_index, R11);
-	m.disp = (int32_t)disp;
-	if (i->addrsize == 8)
-		emit_lea(e, to, m);
-	else
-		emit_lea32(e, to, m);
-	if (i->addrsize == 2)
-		emit_movzx16(e, to, to);
-}
-
-bool translate_address(struct translator *t, const struct insn *i, int64_t moved)
-{
-	struct emitter *e = t->e;
-	bool has_base;
-
-	if (!segment_usable(t, i->mem_seg, &has_base) || i->mem_vsib)
-		return false;
-	emit_effective_address(t, i, R10, moved);
-	if (!has_base)
-		return true;
-	emit_load(e, R11, mem_gs(G(seg) + i->mem_seg * (int32_t)sizeof(struct segment) +
-				 (int32_t)offsetof(struct segment, base)));
-	if (code64(t))
-		emit_lea(e, R10, mem_sum(R10, R11));
-	else
-		emit_lea32(e, R10, mem_sum(R10, R11));
-	return true;
-}
-
-void translate_lookup(struct translator *t, enum tlb_kind kind, unsigned size, bool no_fill)
-{
-	int32_t set = G(tlb) + (int32_t)offsetof(struct tlb, set) +
-		      (int32_t)((KEY_TLB(t->key) * TLB_KINDS + kind) * sizeof(struct tlb_set));
-	struct tail *tail = add_tail(t, TAIL_MISS);
-	struct emitter *e = t->e;
-	uint8_t *hit;
-
-	tail->size = (uint8_t)size;
-	tail->write = kind == TLB_WRITE;
-	tail->no_fill = no_fill;
-	tail->retry = emit_offset(e);
-	emit_pext(e, R11, R10, mem_gs(WORD(WORD_TLB_MASK)));
-	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
-	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = (int32_t)size - 1 });
-	emit_pext(e, RCX, RCX, mem_gs(WORD(WORD_PAGE_MASK)));
-	hit = emit_jrcxz(e);
-	tail->site = emit_jmp32(e);
-	patch8(e, hit);
-	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
-}
-
 /* ---- the stack ---- */
-
-/* r10 = rSP + disp. False: a stack that is not flat. */
-static bool stack_address(struct translator *t, int32_t disp)
-{
-	if (KEY_STACK_BITS(t->key) == 64)
-		emit_lea(t->e, R10, mem_at(HOST_OF_RSP, disp));
-	else if (KEY_STACK_BITS(t->key) == 32 && (t->key & KEY_FLAT_SS))
-		emit_lea32(t->e, R10, mem_at(HOST_OF_RSP, disp));
-	else
-		return false;
-	return true;
-}
-
-static void stack_move(struct translator *t, int32_t by)
-{
-	if (KEY_STACK_BITS(t->key) == 64)
-		emit_lea(t->e, HOST_OF_RSP, mem_at(HOST_OF_RSP, by));
-	else
-		emit_lea32(t->e, HOST_OF_RSP, mem_at(HOST_OF_RSP, by));
-}
-
-/* Where an access to the stack of `size` bytes at rSP + disp goes: [r10 + rcx]. */
-static bool stack_lookup(struct translator *t, enum tlb_kind kind, unsigned size, int32_t disp)
-{
-	if (!stack_address(t, disp))
-		return false;
-	translate_lookup(t, kind, size, false);
-	return true;
-}
 
 /* Pushes the word in WORD_TMP. */
 static bool push_tmp(struct translator *t, unsigned size)
 {
-	if (!stack_lookup(t, TLB_WRITE, size, -(int32_t)size))
+	struct host_mem m;
+
+	if (!access_stack(t, TLB_WRITE, size, -(int32_t)size, &m))
 		return false;
 	emit_load(t->e, R11, mem_gs(WORD(WORD_TMP)));
-	emit_op_mem(t->e, OP_STORE, size, R11, mem_sum(R10, RCX));
-	stack_move(t, -(int32_t)size);
+	emit_op_mem(t->e, OP_STORE, size, R11, m);
+	access_stack_move(t, -(int32_t)size);
 	return true;
 }
 
 static bool push_imm(struct translator *t, unsigned size, uint64_t value)
 {
-	if (!stack_lookup(t, TLB_WRITE, size, -(int32_t)size))
+	struct host_mem m;
+
+	if (!access_stack(t, TLB_WRITE, size, -(int32_t)size, &m))
 		return false;
 	if (size == 8 && value != (uint64_t)(int32_t)value) {
 		emit_mov_imm(t->e, R11, value);
-		emit_store(t->e, R11, mem_sum(R10, RCX));
+		emit_store(t->e, R11, m);
 	} else {
-		emit_store_imm(t->e, size, mem_sum(R10, RCX), (int32_t)value);
+		emit_store_imm(t->e, size, m, (int32_t)value);
 	}
-	stack_move(t, -(int32_t)size);
+	access_stack_move(t, -(int32_t)size);
 	return true;
 }
 
@@ -315,21 +195,21 @@ static bool push(struct translator *t, const struct insn *i)
 {
 	const struct operand *o = &i->operand[0];
 	unsigned size = i->opsize;
+	struct host_mem m;
 
 	switch (o->kind) {
 	case OPERAND_IMM:
 		return push_imm(t, size, (uint64_t)i->imm);
 	case OPERAND_GPR:
-		if (!stack_lookup(t, TLB_WRITE, size, -(int32_t)size))
+		if (!access_stack(t, TLB_WRITE, size, -(int32_t)size, &m))
 			return false;
-		emit_op_mem(t->e, OP_STORE, size, guest_value(t, o->reg, R11), mem_sum(R10, RCX));
-		stack_move(t, -(int32_t)size);
+		emit_op_mem(t->e, OP_STORE, size, guest_value(t, o->reg, R11), m);
+		access_stack_move(t, -(int32_t)size);
 		return true;
 	case OPERAND_MEM:
-		if (!translate_address(t, i, 0))
+		if (!access_operand(t, i, TLB_READ, size, &m))
 			return false;
-		translate_lookup(t, TLB_READ, size, false);
-		emit_op_mem(t->e, OP_LOAD, size, R11, mem_sum(R10, RCX));
+		emit_op_mem(t->e, OP_LOAD, size, R11, m);
 		emit_store(t->e, R11, mem_gs(WORD(WORD_TMP)));
 		return push_tmp(t, size);
 	default:
@@ -342,35 +222,36 @@ static bool pop(struct translator *t, const struct insn *i)
 	const struct operand *o = &i->operand[0];
 	unsigned size = i->opsize;
 	struct emitter *e = t->e;
+	struct host_mem m;
 
 	if (o->kind != OPERAND_GPR && o->kind != OPERAND_MEM)
 		return false;
-	if (!stack_lookup(t, TLB_READ, size, 0))
+	if (!access_stack(t, TLB_READ, size, 0, &m))
 		return false;
 	if (o->kind == OPERAND_MEM) {
-		emit_op_mem(e, OP_LOAD, size, R11, mem_sum(R10, RCX));
+		emit_op_mem(e, OP_LOAD, size, R11, m);
 		emit_store(e, R11, mem_gs(WORD(WORD_TMP)));
 		if (!translate_address(t, i, i->mem_base == RSP ? size : 0))
 			return false;
-		translate_lookup(t, TLB_WRITE, size, false);
+		m = translate_lookup(t, TLB_WRITE, size, false);
 		emit_load(e, R11, mem_gs(WORD(WORD_TMP)));
-		emit_op_mem(e, OP_STORE, size, R11, mem_sum(R10, RCX));
-		stack_move(t, (int32_t)size);
+		emit_op_mem(e, OP_STORE, size, R11, m);
+		access_stack_move(t, (int32_t)size);
 		return true;
 	}
 	if (o->reg == RSP) {
 		if (size == 2)
 			return false;
-		emit_op_mem(e, OP_LOAD, size, HOST_OF_RSP, mem_sum(R10, RCX));
+		emit_op_mem(e, OP_LOAD, size, HOST_OF_RSP, m);
 		return true;
 	}
 	if (host_of[o->reg] != HOST_NONE) {
-		emit_op_mem(e, OP_LOAD, size, host_of[o->reg], mem_sum(R10, RCX));
+		emit_op_mem(e, OP_LOAD, size, host_of[o->reg], m);
 	} else {
-		emit_op_mem(e, OP_LOAD, size, R11, mem_sum(R10, RCX));
+		emit_op_mem(e, OP_LOAD, size, R11, m);
 		emit_op_mem(e, OP_STORE, size == 2 ? 2 : 8, R11, mem_gs(G(gpr) + o->reg * 8));
 	}
-	stack_move(t, (int32_t)size);
+	access_stack_move(t, (int32_t)size);
 	return true;
 }
 
@@ -382,8 +263,7 @@ static bool leave(struct translator *t, const struct insn *i)
 	if (i->opsize != (bits == 64 ? 8 : 4) || bits == 16 || (bits == 32 && !(t->key & KEY_FLAT_SS)))
 		return false;
 	emit_mov(e, bits / 8, R10, RBP);
-	translate_lookup(t, TLB_READ, bits / 8, false);
-	emit_op_mem(e, OP_LOAD, bits / 8, R11, mem_sum(R10, RCX));
+	emit_op_mem(e, OP_LOAD, bits / 8, R11, translate_lookup(t, TLB_READ, bits / 8, false));
 	if (bits == 64)
 		emit_lea(e, HOST_OF_RSP, mem_at(RBP, 8));
 	else
@@ -606,6 +486,7 @@ static bool emit_indirect_target(struct translator *t, const struct insn *i)
 	const struct operand *o = &i->operand[0];
 	unsigned size = i->opsize;
 	struct emitter *e = t->e;
+	struct host_mem m;
 
 	if (o->kind == OPERAND_GPR) {
 		host_reg from = guest_value(t, o->reg, R10);
@@ -616,10 +497,9 @@ static bool emit_indirect_target(struct translator *t, const struct insn *i)
 			emit_mov(e, size, R10, from);
 		return true;
 	}
-	if (!translate_address(t, i, 0))
+	if (!access_operand(t, i, TLB_READ, size, &m))
 		return false;
-	translate_lookup(t, TLB_READ, size, false);
-	emit_op_mem(e, OP_LOAD, size, R10, mem_sum(R10, RCX));
+	emit_op_mem(e, OP_LOAD, size, R10, m);
 	if (size == 2)
 		emit_movzx16(e, R10, R10);
 	return true;
@@ -690,13 +570,14 @@ static bool ret(struct translator *t, const struct insn *i)
 {
 	unsigned size = i->opsize, pops = i->operand_count && i->operand[0].kind == OPERAND_IMM ? (uint16_t)i->imm : 0;
 	struct emitter *e = t->e;
+	struct host_mem m;
 
-	if (!branch_size(t, i) || pops > 0x7000 || !stack_lookup(t, TLB_READ, size, 0))
+	if (!branch_size(t, i) || pops > 0x7000 || !access_stack(t, TLB_READ, size, 0, &m))
 		return false;
-	emit_op_mem(e, OP_LOAD, size, R10, mem_sum(R10, RCX));
+	emit_op_mem(e, OP_LOAD, size, R10, m);
 	if (size == 2)
 		emit_movzx16(e, R10, R10);
-	stack_move(t, (int32_t)(size + pops));
+	access_stack_move(t, (int32_t)(size + pops));
 	emit_indirect(t, -(int)(size + pops));
 	return true;
 }
@@ -741,8 +622,8 @@ static bool moffs(struct translator *t, const struct insn *i)
 
 	if (!translate_address(t, i, 0))
 		return false;
-	translate_lookup(t, store ? TLB_WRITE : TLB_READ, size, false);
-	emit_op_mem(t->e, (store ? OP_STORE : OP_LOAD) - (size == 1), size == 1 ? 4 : size, RAX, mem_sum(R10, RCX));
+	emit_op_mem(t->e, (store ? OP_STORE : OP_LOAD) - (size == 1), size == 1 ? 4 : size, RAX,
+		    translate_lookup(t, store ? TLB_WRITE : TLB_READ, size, false));
 	return true;
 }
 
@@ -987,6 +868,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 		cache_unwatch(bt, gpa);
 		return NO_BLOCK;
 	}
+	access_plan(t);
 	emit_block(t);
 	id = cache_commit(bt, t->b);
 	_Static_assert(TAILS_MAX * 32 <= BLOCK_COLD_MAX, "no tail is longer than 32 bytes");
