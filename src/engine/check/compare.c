@@ -50,6 +50,24 @@ struct leeway {
 	bool anything;      /* some instruction's result is not fixed */
 };
 
+/* Random numbers; and whether a component in its initial state counts as in use, the processor may say one
+ * way or the other (SDM 1, 13.6): XSAVE stores it, and by it what else it stores. */
+static bool gives_anything(const struct insn *insn)
+{
+	switch (insn->id) {
+	case INSN_RDRAND:
+	case INSN_RDSEED:
+	case INSN_XSAVE:
+	case INSN_XSAVEOPT:
+	case INSN_XSAVEC:
+	case INSN_XSAVES:
+	case INSN_XGETBV:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* What the instructions of the block leave open. */
 static struct leeway block_leeway(struct check *c)
 {
@@ -66,8 +84,7 @@ static struct leeway block_leeway(struct check *c)
 		if (insn_eflags_read(&insn) & l.undefined)
 			l.anything = true;
 		l.undefined = (l.undefined & ~(uint64_t)insn_eflags_killed(&insn)) | insn_eflags_undefined(&insn);
-		if (insn.id == INSN_RDRAND || insn.id == INSN_RDSEED)
-			l.anything = true;
+		l.anything |= gives_anything(&insn);
 	}
 	return l;
 }
