@@ -94,6 +94,7 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	struct emitter *e = t->e;
 	uint8_t *hit;
 
+	t->bt->stats.tlb_lookups++;
 	tail->size = (uint16_t)size;
 	tail->write = kind == TLB_WRITE;
 	tail->retry = emit_offset(e);
@@ -270,6 +271,7 @@ static struct host_mem emit_grouped(struct translator *t, const struct planned_a
 	host_reg base = guest_value(t, g->base, R10);
 
 	if (g->looked_up) {
+		t->bt->stats.shared++;
 		emit_load(e, RCX, mem_gs(slot));
 		return (struct host_mem){ .base = base, .index = RCX, .scale = 1, .disp = (int32_t)disp };
 	}

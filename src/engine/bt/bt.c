@@ -495,6 +495,8 @@ static void print_vcpu(const struct bt *bt, FILE *out)
 	print_share(out, "IDENT", s->ident, sites);
 	print_share(out, "INLINE", s->inlined, sites);
 	print_share(out, "CALL-OUT", s->callout, sites);
+	print(out, "TLB look-ups translated", s->tlb_lookups);
+	print(out, "  accesses that share one", s->shared);
 	fprintf(out, "  %-28s %" PRIu64 " -> %" PRIu64 ", and %" PRIu64 " rarely run\n", "bytes, guest to host",
 		s->guest_bytes, s->host_bytes, s->cold_bytes);
 	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, CACHE_SIZE >> 10);

@@ -60,13 +60,17 @@ void emit_op_mem(struct emitter *e, unsigned op, unsigned size, host_reg reg, st
 	emit_modrm_mem(e, reg, &m);
 }
 
-void emit_load_byte(struct emitter *e, host_reg reg, struct host_mem m)
+static void emit_load_zero_extended(struct emitter *e, unsigned op, host_reg reg, const struct host_mem *m)
 {
-	emit_prefixes(e, 4, reg, &m, false);
+	emit_prefixes(e, 4, reg, m, false);
 	emit8(e, 0x0f);
-	emit8(e, 0xb6);
-	emit_modrm_mem(e, reg, &m);
+	emit8(e, op);
+	emit_modrm_mem(e, reg, m);
 }
+
+void emit_load_byte(struct emitter *e, host_reg reg, struct host_mem m) { emit_load_zero_extended(e, 0xb6, reg, &m); }
+
+void emit_load_word(struct emitter *e, host_reg reg, struct host_mem m) { emit_load_zero_extended(e, 0xb7, reg, &m); }
 
 void emit_store_imm(struct emitter *e, unsigned size, struct host_mem m, int32_t imm)
 {

@@ -89,6 +89,7 @@ static inline void emit_store(struct emitter *e, host_reg reg, struct host_mem m
 static inline void emit_lea(struct emitter *e, host_reg reg, struct host_mem m) { emit_op_mem(e, OP_LEA, 8, reg, m); }
 static inline void emit_lea32(struct emitter *e, host_reg reg, struct host_mem m) { emit_op_mem(e, OP_LEA, 4, reg, m); }
 void emit_load_byte(struct emitter *e, host_reg reg, struct host_mem m);       /* movzx r32, m8; keeps flags */
+void emit_load_word(struct emitter *e, host_reg reg, struct host_mem m);       /* movzx r32, m16; keeps flags */
 void emit_store_imm(struct emitter *e, unsigned size, struct host_mem m, int32_t imm); /* keeps flags */
 
 void emit_mov(struct emitter *e, unsigned size, host_reg to, host_reg from); /* size 4, 8; keeps flags */
