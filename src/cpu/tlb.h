@@ -64,7 +64,7 @@ struct tlb {
  * own (engine/bt); it lies here to be in reach of generated code.
  */
 #define BRANCH_MODES 7
-#define BRANCH_ENTRIES 4096u
+#define BRANCH_ENTRIES 16384u
 struct branch_cache {
 	struct {
 		uint64_t minus_target[BRANCH_ENTRIES];

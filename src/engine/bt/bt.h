@@ -163,6 +163,8 @@ struct block {
 	bool fpu;              /* needs guest vector state live */
 };
 
+#define BRANCH_RECENT 1024
+
 /* The cache is a ring of regions; the oldest one is evicted as a whole when room is needed. */
 #define REGIONS 8u
 #define REGION_SIZE (8u << 20)
@@ -222,7 +224,7 @@ struct bt {
 	uint64_t branch_base[BRANCH_MODES];
 	uint32_t branch_filled[BRANCH_MODES];
 	bool branch_local[BRANCH_MODES]; /* has targets in pages that are not global */
-	uint16_t branch_recent[BRANCH_MODES][64];
+	uint16_t branch_recent[BRANCH_MODES][BRANCH_RECENT];
 	uint64_t unmerged[1024]; /* GPAs of blocks whose accesses are better looked up one by one */
 	uint64_t branch_pages[8]; /* pages with entries: a bit for each hash of a page number */
 

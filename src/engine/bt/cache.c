@@ -116,7 +116,7 @@ static void branch_empty(struct bt *bt, unsigned mode)
 {
 	uint64_t *entry = bt->cpu->branch_cache->mode[mode].minus_target;
 
-	if (bt->branch_filled[mode] <= 64) {
+	if (bt->branch_filled[mode] <= BRANCH_RECENT) {
 		for (unsigned i = 0; i < bt->branch_filled[mode]; i++)
 			entry[bt->branch_recent[mode][i]] = TLB_EMPTY;
 	} else {
@@ -187,9 +187,9 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 	branch_select(bt, key);
 	bt->cpu->branch_cache->mode[mode].minus_target[i] = -rip;
 	bt->cpu->branch_cache->mode[mode].code[i] = (uint64_t)(uintptr_t)bt_host(bt, bt_block(bt, id)->entry);
-	if (bt->branch_filled[mode] < 64)
+	if (bt->branch_filled[mode] < BRANCH_RECENT)
 		bt->branch_recent[mode][bt->branch_filled[mode]] = (uint16_t)i;
-	if (bt->branch_filled[mode] <= 64)
+	if (bt->branch_filled[mode] <= BRANCH_RECENT)
 		bt->branch_filled[mode]++;
 	if (!fetched_global(bt->cpu, linear) || (bt_block(bt, id)->len2 && !fetched_global(bt->cpu, linear + PAGE_SIZE)))
 		bt->branch_local[mode] = true;
