@@ -139,6 +139,8 @@ static bool odd_outside_64(const struct insn *i)
 {
 	if (i->mode == 64 || i->encoding == ENCODING_LEGACY)
 		return false;
+	if ((i->rex & 8) && (insn_desc(i)->gpr_read | insn_desc(i)->gpr_written))
+		return true; /* the lengths of VPCMPESTRI */
 	for (unsigned n = 0; n < i->operand_count; n++) {
 		const struct operand *o = &i->operand[n];
 
