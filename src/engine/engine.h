@@ -11,6 +11,7 @@
 
 struct engine {
 	const char *name, *help;
+	unsigned cpus_max; /* vCPUs that a VM may have; 0: any number */
 	/* Once a VM: state shared by its vCPUs, NULL and errno on failure. */
 	void *(*vm_create)(struct memory *memory);
 	void (*vm_destroy)(void *engine_vm);

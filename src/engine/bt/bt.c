@@ -387,6 +387,10 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 
 	if (!bt)
 		return -ENOMEM;
+	if (vm->vcpu[0]) { /* a second one would not be told of code that the first changes */
+		free(bt);
+		return -EOPNOTSUPP;
+	}
 	bt->cpu = cpu;
 	bt->memory = vm->memory;
 	bt->unchained = unchained;
@@ -525,6 +529,7 @@ static void bt_print_stats(void *engine_vm, struct cpu *const *cpus, unsigned co
 const struct engine engine_bt = {
 	.name = "bt",
 	.help = "dynamic binary translation: unmodified guests at near-native speed, anywhere",
+	.cpus_max = 1,
 	.vm_create = bt_vm_create,
 	.vm_destroy = bt_vm_destroy,
 	.vcpu_create = bt_vcpu_create,

@@ -288,6 +288,7 @@ static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count
 const struct engine engine_check = {
 	.name = "check",
 	.help = "bt and interp in lockstep, compared after every block: finds translation errors",
+	.cpus_max = 1,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,
 	.vcpu_create = vcpu_create,
