@@ -4,7 +4,8 @@
  *   bt.c         the engine: run loop, statistics
  *   cache.c      where translations live: blocks, look-up, chaining, invalidation, eviction
  *   routine.c    the generated routines around blocks: enter, leave, TLB miss
- *   translate.c  guest code -> blocks: decoding, branches, the stack, sensitive instructions
+ *   translate.c  guest code -> blocks: decoding, ways out, modes
+ *   inline.c     the stack, branches, system flags: what is not a copy
  *   access.c     addresses, TLB look-ups, and one look-up for several accesses
  *   ident.c      instructions that are copied, with their registers renamed and memory redirected
  *   signal.c     host faults in guest instructions, and the kick
@@ -330,6 +331,18 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 struct tail *add_tail(struct translator *t, unsigned kind);
 uint64_t next_rip(const struct translator *t, const struct insn *i);
 static inline bool code64(const struct translator *t) { return (t->key & KEY_CODE) == KEY_CODE64; }
+
+/* The next free link of the block: its number. */
+unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key);
+void emit_goto(struct translator *t, uint64_t target, uint32_t key); /* to a known RIP, in mode `key` */
+void emit_goto_from(struct translator *t, uint32_t site, uint64_t target); /* the same for a jump with its rel32 at `site` */
+void emit_branch(struct translator *t, unsigned link); /* to the RIP in r10 */
+
+/* ---- inline.c ---- */
+/* Emits an instruction that is not a copy. False: the interpreter has to do it. */
+bool inline_emit(struct translator *t, const struct insn *insn);
+bool inline_lea(struct translator *t, const struct insn *insn);
+void inline_after_sti(struct translator *t); /* behind the instruction that follows STI */
 
 /* ---- access.c ---- */
 void access_plan(struct translator *t); /* which accesses of the decoded block are looked up together */

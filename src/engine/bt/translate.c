@@ -1,10 +1,10 @@
 /*
- * From guest code to a block: decoding ahead, one emitter a kind of instruction, ways out, tails.
+ * From guest code to a block: decoding ahead, ways out, tails, and the modes that translations depend on.
  *
  * A block goes on over conditional branches that are not taken and ends at any other branch, at what the
  * interpreter has to do, or at the end of its page. Up to the first store or register write of an
  * instruction's translation nothing of the guest has changed, so that a fault can start it over in the
- * interpreter. The order in each emitter below is: look-ups, then memory, then registers.
+ * interpreter.
  * Tails, behind the block's straight line: TLB misses, unchained jumps, everything not expected.
  */
 #include "cpu/cpuid.h"
@@ -36,7 +36,7 @@ static void leave_interpret(struct translator *t, unsigned id)
 	t->ended = true;
 }
 
-static unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key)
+unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key)
 {
 	struct link *l = &t->bt->links[t->b->links + t->b->link_count];
 
@@ -57,7 +57,7 @@ static bool chainable(const struct translator *t, uint64_t target)
 }
 
 /* r10 = target: through the branch cache of mode `key`. A kick may start it over at any place. */
-static void emit_branch(struct translator *t, unsigned link)
+void emit_branch(struct translator *t, unsigned link)
 {
 	unsigned mode = branch_mode(t->bt, t->bt->links[t->b->links + link].key);
 	struct emitter *e = t->e;
@@ -86,7 +86,7 @@ static void emit_branch(struct translator *t, unsigned link)
 }
 
 /* To a RIP that is known, in mode `key`. */
-static void emit_goto(struct translator *t, uint64_t target, uint32_t key)
+void emit_goto(struct translator *t, uint64_t target, uint32_t key)
 {
 	if (chainable(t, target) || t->bt->unchained) {
 		struct tail *tail;
@@ -104,7 +104,7 @@ static void emit_goto(struct translator *t, uint64_t target, uint32_t key)
 }
 
 /* A jump whose rel32 is at `site`, to a RIP that is known, in this mode. */
-static void goto_from(struct translator *t, uint32_t site, uint64_t target)
+void emit_goto_from(struct translator *t, uint32_t site, uint64_t target)
 {
 	bool direct = chainable(t, target) || t->bt->unchained;
 	unsigned link = add_link(t, direct ? LINK_DIRECT : LINK_BRANCH, target, t->key);
@@ -160,499 +160,6 @@ static void emit_tails(struct translator *t)
 	t->b->cold_end = emit_offset(t->e);
 }
 
-/* ---- the stack ---- */
-
-/* Pushes the word in WORD_TMP. */
-static bool push_tmp(struct translator *t, unsigned size)
-{
-	struct host_mem m;
-
-	if (!access_stack(t, TLB_WRITE, size, -(int32_t)size, &m))
-		return false;
-	emit_load(t->e, R11, mem_gs(WORD(WORD_TMP)));
-	emit_op_mem(t->e, OP_STORE, size, R11, m);
-	access_stack_move(t, -(int32_t)size);
-	return true;
-}
-
-static bool push_imm(struct translator *t, unsigned size, uint64_t value)
-{
-	struct host_mem m;
-
-	if (!access_stack(t, TLB_WRITE, size, -(int32_t)size, &m))
-		return false;
-	if (size == 8 && value != (uint64_t)(int32_t)value) {
-		emit_mov_imm(t->e, R11, value);
-		emit_store(t->e, R11, m);
-	} else {
-		emit_store_imm(t->e, size, m, (int32_t)value);
-	}
-	access_stack_move(t, -(int32_t)size);
-	return true;
-}
-
-static bool push(struct translator *t, const struct insn *i)
-{
-	const struct operand *o = &i->operand[0];
-	unsigned size = i->opsize;
-	struct host_mem m;
-
-	switch (o->kind) {
-	case OPERAND_IMM:
-		return push_imm(t, size, (uint64_t)i->imm);
-	case OPERAND_GPR:
-		if (!access_stack(t, TLB_WRITE, size, -(int32_t)size, &m))
-			return false;
-		emit_op_mem(t->e, OP_STORE, size, guest_value(t, o->reg, R11), m);
-		access_stack_move(t, -(int32_t)size);
-		return true;
-	case OPERAND_MEM:
-		if (!access_operand(t, i, TLB_READ, size, &m))
-			return false;
-		emit_op_mem(t->e, OP_LOAD, size, R11, m);
-		emit_store(t->e, R11, mem_gs(WORD(WORD_TMP)));
-		return push_tmp(t, size);
-	default:
-		return false; /* segment registers */
-	}
-}
-
-static bool pop(struct translator *t, const struct insn *i)
-{
-	const struct operand *o = &i->operand[0];
-	unsigned size = i->opsize;
-	struct emitter *e = t->e;
-	struct host_mem m;
-
-	if (o->kind != OPERAND_GPR && o->kind != OPERAND_MEM)
-		return false;
-	if (!access_stack(t, TLB_READ, size, 0, &m))
-		return false;
-	if (o->kind == OPERAND_MEM) {
-		emit_op_mem(e, OP_LOAD, size, R11, m);
-		emit_store(e, R11, mem_gs(WORD(WORD_TMP)));
-		if (!translate_address(t, i, i->mem_base == RSP ? size : 0))
-			return false;
-		m = translate_lookup(t, TLB_WRITE, size, false);
-		emit_load(e, R11, mem_gs(WORD(WORD_TMP)));
-		emit_op_mem(e, OP_STORE, size, R11, m);
-		access_stack_move(t, (int32_t)size);
-		return true;
-	}
-	if (o->reg == RSP) {
-		if (size == 2)
-			return false;
-		emit_op_mem(e, OP_LOAD, size, HOST_OF_RSP, m);
-		return true;
-	}
-	if (host_of[o->reg] != HOST_NONE) {
-		emit_op_mem(e, OP_LOAD, size, host_of[o->reg], m);
-	} else {
-		emit_op_mem(e, OP_LOAD, size, R11, m);
-		emit_op_mem(e, OP_STORE, size == 2 ? 2 : 8, R11, mem_gs(G(gpr) + o->reg * 8));
-	}
-	access_stack_move(t, (int32_t)size);
-	return true;
-}
-
-static bool leave(struct translator *t, const struct insn *i)
-{
-	struct emitter *e = t->e;
-	unsigned bits = KEY_STACK_BITS(t->key);
-
-	if (i->opsize != (bits == 64 ? 8 : 4) || bits == 16 || (bits == 32 && !(t->key & KEY_FLAT_SS)))
-		return false;
-	emit_mov(e, bits / 8, R10, RBP);
-	emit_op_mem(e, OP_LOAD, bits / 8, R11, translate_lookup(t, TLB_READ, bits / 8, false));
-	if (bits == 64)
-		emit_lea(e, HOST_OF_RSP, mem_at(RBP, 8));
-	else
-		emit_lea32(e, HOST_OF_RSP, mem_at(RBP, 4));
-	emit_mov(e, 8, RBP, R11);
-	return true;
-}
-
-/* What PUSHF shows: the host's arithmetic flags, the others from cpu->rflags. */
-static bool pushf(struct translator *t, const struct insn *i)
-{
-	struct emitter *e = t->e;
-
-	if (t->key & KEY_V86)
-		return false;
-	emit_pushf(e);
-	emit_pop(e, RCX);
-	emit_load(e, R11, mem_gs(WORD(WORD_ARITH)));
-	emit_pext_reg(e, RCX, RCX, R11);
-	emit_pdep_reg(e, RCX, RCX, R11);
-	emit_load(e, R10, mem_gs(G(rflags)));
-	emit_load(e, R11, mem_gs(WORD(WORD_PUSHF)));
-	emit_pext_reg(e, R10, R10, R11);
-	emit_pdep_reg(e, R10, R10, R11);
-	emit_lea(e, RCX, mem_sum(RCX, R10));
-	emit_store(e, RCX, mem_gs(WORD(WORD_TMP)));
-	return push_tmp(t, i->opsize);
-}
-
-/* ---- flags of the system, in cpu->rflags ---- */
-
-/* Clears a bit without touching the host's flags, then adds `set` (0 or the bit). */
-static void emit_rflags_bit(struct translator *t, uint32_t bit, bool set)
-{
-	struct emitter *e = t->e;
-
-	emit_load(e, RCX, mem_gs(G(rflags)));
-	emit_mov_imm(e, R10, ~(uint64_t)bit);
-	emit_pext_reg(e, RCX, RCX, R10);
-	emit_pdep_reg(e, RCX, RCX, R10);
-	if (set)
-		emit_lea(e, RCX, mem_at(RCX, (int32_t)bit));
-	emit_store(e, RCX, mem_gs(G(rflags)));
-}
-
-/* STI holds interrupts back for one more instruction: that one is translated first. */
-static bool sti(struct translator *t)
-{
-	const struct insn *after = &t->insn[t->insn_index + 1];
-	struct emitter *e = t->e;
-
-	if (!(t->key & KEY_CPL0) || (t->key & KEY_REAL) || t->insn_index + 1 >= t->count ||
-	    insn_desc(after)->xlate != XLATE_IDENT || (insn_desc(after)->flags & INSN_BRANCH))
-		return false;
-	/* sti_shadow = IF was clear: (IF - 1) >> 63 */
-	emit_load(e, RCX, mem_gs(G(rflags)));
-	emit_mov_imm(e, R10, RFLAGS_IF);
-	emit_pext_reg(e, R11, RCX, R10);
-	emit_lea(e, R11, mem_at(R11, -1));
-	emit_mov_imm(e, R10, 63);
-	emit_shift_reg(e, SHIFT_SHRX, R11, R11, R10);
-	emit_op_mem(e, OP_STORE8, 4, R11, mem_gs(G(sti_shadow)));
-	emit_rflags_bit(t, RFLAGS_IF, true);
-	return true;
-}
-
-static void after_sti(struct translator *t)
-{
-	const struct insn *i = &t->insn[t->insn_index];
-	unsigned link = add_link(t, LINK_BRANCH, next_rip(t, i), t->key);
-	uint8_t *none;
-
-	t->bt->links[t->b->links + link].site = UINT32_MAX;
-	emit_store_imm(t->e, 1, mem_gs(G(sti_shadow)), 0);
-	emit_load_byte(t->e, RCX, mem_gs(G(want_irq_window)));
-	none = emit_jrcxz(t->e);
-	struct tail *tail = add_tail(t, TAIL_LEAVE);
-	tail->leave = LEAVE_CODE(LEAVE_WINDOW, link, 0);
-	tail->site = emit_jmp32(t->e);
-	patch8(t->e, none);
-}
-
-/* STAC and CLAC: from here on another mode. */
-static bool set_ac(struct translator *t, const struct insn *i, bool set)
-{
-	enum tlb_mode mode = set ? TLB_KERNEL_USER : TLB_KERNEL;
-	uint32_t key = t->key;
-
-	if (!(key & KEY_CPL0) || (key & KEY_REAL))
-		return false;
-	emit_rflags_bit(t, RFLAGS_AC, set);
-	if (key & KEY_SMAP) {
-		key = (key & ~(3u << KEY_TLB_SHIFT)) | (uint32_t)mode << KEY_TLB_SHIFT;
-		emit_store_imm(t->e, 1, mem_gs(G(tlb_mode)), (int)mode);
-		emit_goto(t, next_rip(t, i), key);
-		t->ended = true;
-	}
-	return true;
-}
-
-static bool swapgs(struct translator *t)
-{
-	int32_t base = G(seg) + GS * (int32_t)sizeof(struct segment) + (int32_t)offsetof(struct segment, base);
-	struct emitter *e = t->e;
-
-	if (!(t->key & KEY_CPL0))
-		return false;
-	emit_load(e, R10, mem_gs(base));
-	emit_load(e, R11, mem_gs(G(kernel_gs_base)));
-	emit_store(e, R11, mem_gs(base));
-	emit_store(e, R10, mem_gs(G(kernel_gs_base)));
-	return true;
-}
-
-static bool rdtsc(struct translator *t)
-{
-	struct emitter *e = t->e;
-
-	if ((t->key & KEY_TSD) || t->bt->unchained)
-		return false;
-	emit8(e, 0x0f);
-	emit8(e, 0x31);
-	emit_mov_imm(e, RCX, 32);
-	emit_shift_reg(e, SHIFT_SHLX, RDX, RDX, RCX);
-	emit_lea(e, RAX, mem_sum(RAX, RDX));
-	emit_load(e, RCX, mem_gs(G(tsc_offset)));
-	emit_lea(e, RAX, mem_sum(RAX, RCX));
-	emit_load(e, RCX, mem_gs(G(tsc_adjust)));
-	emit_lea(e, RAX, mem_sum(RAX, RCX));
-	emit_rorx(e, RDX, RAX, 32);
-	emit_mov(e, 4, RDX, RDX);
-	emit_mov(e, 4, RAX, RAX);
-	return true;
-}
-
-/* ---- branches ---- */
-
-/* Where a relative branch goes; false: nowhere that may be. */
-static bool branch_target(const struct translator *t, const struct insn *i, uint64_t *target)
-{
-	*target = next_rip(t, i) + (uint64_t)i->imm;
-	if (code64(t))
-		return (uint64_t)((int64_t)(*target << 16) >> 16) == *target;
-	*target = i->opsize == 2 ? (uint16_t)*target : (uint32_t)*target;
-	return (t->key & KEY_CODE) != KEY_CODE16 || *target <= 0xffff;
-}
-
-/* Operand sizes at which near branches are translated. */
-static bool branch_size(const struct translator *t, const struct insn *i)
-{
-	return code64(t) ? i->opsize == 8 : (t->key & KEY_CODE) == KEY_CODE32 ? i->opsize == 4 : i->opsize == 2;
-}
-
-static bool jcc(struct translator *t, const struct insn *i)
-{
-	uint64_t target;
-
-	if (!branch_target(t, i, &target))
-		return false;
-	goto_from(t, emit_jcc32(t->e, i->cc), target);
-	return true;
-}
-
-static bool loop(struct translator *t, const struct insn *i)
-{
-	struct emitter *e = t->e;
-	uint8_t *not_taken, *by_zf = NULL;
-	uint64_t target;
-
-	if (i->addrsize == 2 || !branch_target(t, i, &target))
-		return false;
-	if (i->addrsize == 8)
-		emit_lea(e, HOST_OF_RCX, mem_at(HOST_OF_RCX, -1));
-	else
-		emit_lea32(e, HOST_OF_RCX, mem_at(HOST_OF_RCX, -1));
-	emit_mov(e, 8, RCX, HOST_OF_RCX);
-	not_taken = emit_jrcxz(e);
-	if (i->id != INSN_LOOP)
-		by_zf = emit_jcc8(e, i->id == INSN_LOOPE ? 5 : 4);
-	goto_from(t, emit_jmp32(e), target);
-	patch8(e, not_taken);
-	if (by_zf)
-		patch8(e, by_zf);
-	return true;
-}
-
-static bool jcxz(struct translator *t, const struct insn *i)
-{
-	struct emitter *e = t->e;
-	uint8_t *taken, *not_taken;
-	uint64_t target;
-
-	if (!branch_target(t, i, &target))
-		return false;
-	if (i->addrsize == 2)
-		emit_movzx16(e, RCX, HOST_OF_RCX);
-	else
-		emit_mov(e, i->addrsize, RCX, HOST_OF_RCX);
-	taken = emit_jrcxz(e);
-	not_taken = emit_jmp8(e);
-	patch8(e, taken);
-	goto_from(t, emit_jmp32(e), target);
-	patch8(e, not_taken);
-	return true;
-}
-
-/* To the RIP in r10; `undo`: what RSP has to be moved by if it cannot be gone to. */
-static void emit_indirect(struct translator *t, int undo)
-{
-	unsigned link = add_link(t, LINK_BRANCH, 0, t->key);
-
-	t->bt->links[t->b->links + link].undo = (int16_t)undo;
-	emit_branch(t, link);
-	t->ended = true;
-}
-
-/* r10 = where an indirect branch goes. */
-static bool emit_indirect_target(struct translator *t, const struct insn *i)
-{
-	const struct operand *o = &i->operand[0];
-	unsigned size = i->opsize;
-	struct emitter *e = t->e;
-	struct host_mem m;
-
-	if (o->kind == OPERAND_GPR) {
-		host_reg from = guest_value(t, o->reg, R10);
-
-		if (size == 2)
-			emit_movzx16(e, R10, from);
-		else if (from != R10 || size == 4)
-			emit_mov(e, size, R10, from);
-		return true;
-	}
-	if (!access_operand(t, i, TLB_READ, size, &m))
-		return false;
-	emit_op_mem(e, OP_LOAD, size, R10, m);
-	if (size == 2)
-		emit_movzx16(e, R10, R10);
-	return true;
-}
-
-/* Nothing may be pushed for a target in r10 that faults: bits 63-47 plus 1 have to be 0 or 1. */
-static void emit_canonical_check(struct translator *t)
-{
-	struct emitter *e = t->e;
-	struct tail *tail;
-	uint8_t *good;
-
-	emit_mov_imm(e, RCX, 47);
-	emit_shift_reg(e, SHIFT_SARX, RCX, R10, RCX);
-	emit_lea(e, RCX, mem_at(RCX, 1));
-	emit_pext(e, RCX, RCX, mem_gs(WORD(WORD_NOT_ONE)));
-	good = emit_jrcxz(e);
-	tail = add_tail(t, TAIL_LEAVE);
-	tail->leave = LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, INSN_CALL);
-	tail->site = emit_jmp32(e);
-	patch8(e, good);
-}
-
-static bool jmp(struct translator *t, const struct insn *i)
-{
-	uint64_t target;
-
-	if (i->operand[0].kind == OPERAND_REL) {
-		if (!branch_target(t, i, &target))
-			return false;
-		emit_goto(t, target, t->key);
-		t->ended = true;
-		return true;
-	}
-	if (!branch_size(t, i) || !emit_indirect_target(t, i))
-		return false;
-	emit_indirect(t, 0);
-	return true;
-}
-
-static bool call(struct translator *t, const struct insn *i)
-{
-	unsigned size = i->opsize;
-	uint64_t target;
-
-	if (!branch_size(t, i))
-		return false;
-	if (i->operand[0].kind == OPERAND_REL) {
-		if (!branch_target(t, i, &target) || !push_imm(t, size, next_rip(t, i)))
-			return false;
-		emit_goto(t, target, t->key);
-		t->ended = true;
-		return true;
-	}
-	if (!emit_indirect_target(t, i))
-		return false;
-	if (size == 8)
-		emit_canonical_check(t);
-	emit_store(t->e, R10, mem_gs(WORD(WORD_TMP)));
-	if (!push_imm(t, size, next_rip(t, i)))
-		return false;
-	emit_load(t->e, R10, mem_gs(WORD(WORD_TMP)));
-	emit_indirect(t, (int)size);
-	return true;
-}
-
-static bool ret(struct translator *t, const struct insn *i)
-{
-	unsigned size = i->opsize, pops = i->operand_count && i->operand[0].kind == OPERAND_IMM ? (uint16_t)i->imm : 0;
-	struct emitter *e = t->e;
-	struct host_mem m;
-
-	if (!branch_size(t, i) || pops > 0x7000 || !access_stack(t, TLB_READ, size, 0, &m))
-		return false;
-	emit_op_mem(e, OP_LOAD, size, R10, m);
-	if (size == 2)
-		emit_movzx16(e, R10, R10);
-	access_stack_move(t, (int32_t)(size + pops));
-	emit_indirect(t, -(int)(size + pops));
-	return true;
-}
-
-/* ---- other instructions that are not copies ---- */
-
-static bool lea(struct translator *t, const struct insn *i)
-{
-	const struct operand *o = &i->operand[0];
-	host_reg to = host_of[o->reg];
-	struct emitter *e = t->e;
-	bool direct = to != HOST_NONE && o->size >= 4 && i->addrsize >= o->size;
-
-	if (direct && o->size == 4 && i->addrsize == 8) {
-		/* the low half alone */
-		struct insn narrow = *i;
-		narrow.addrsize = 4;
-		emit_effective_address(t, &narrow, to, 0);
-		return true;
-	}
-	emit_effective_address(t, i, direct ? to : R10, 0);
-	if (direct)
-		return true;
-	if (to == HOST_NONE && o->size == 2)
-		emit_op_mem(e, OP_STORE, 2, R10, mem_gs(G(gpr) + o->reg * 8));
-	else if (to == HOST_NONE && o->size == 4)
-		emit_mov(e, 4, R10, R10), emit_store(e, R10, mem_gs(G(gpr) + o->reg * 8));
-	else if (to == HOST_NONE)
-		emit_store(e, R10, mem_gs(G(gpr) + o->reg * 8));
-	else if (o->size == 2)
-		emit_store(e, R10, mem_gs(WORD(WORD_TMP))), emit_op_mem(e, OP_LOAD, 2, to, mem_gs(WORD(WORD_TMP)));
-	else
-		emit_mov(e, o->size, to, R10);
-	return true;
-}
-
-/* MOV between rAX and an absolute address. */
-static bool moffs(struct translator *t, const struct insn *i)
-{
-	bool store = i->operand[0].kind == OPERAND_MEM;
-	unsigned size = i->operand[0].size;
-
-	if (!translate_address(t, i, 0))
-		return false;
-	emit_op_mem(t->e, (store ? OP_STORE : OP_LOAD) - (size == 1), size == 1 ? 4 : size, RAX,
-		    translate_lookup(t, store ? TLB_WRITE : TLB_READ, size, false));
-	return true;
-}
-
-/* The selector, into a register. */
-static bool read_selector(struct translator *t, const struct insn *i)
-{
-	const struct operand *to = &i->operand[0], *from = &i->operand[1];
-
-	if (to->kind != OPERAND_GPR || from->kind != OPERAND_SREG || to->size == 2 || host_of[to->reg] == HOST_NONE)
-		return false;
-	emit_load_word(t->e, host_of[to->reg], mem_gs(G(seg) + from->reg * (int32_t)sizeof(struct segment) +
-						      (int32_t)offsetof(struct segment, selector)));
-	return true;
-}
-
-/* INC and DEC of one byte, which are REX on the host. */
-static bool inc_dec(struct translator *t, const struct insn *i)
-{
-	struct insn two = *i;
-
-	if (i->modrm_at)
-		return ident_emit(t, i);
-	two.opcode = 0xff;
-	two.modrm = (uint8_t)(0xc0 | (i->id == INSN_DEC) << 3 | i->operand[0].reg);
-	two.modrm_at = two.opcode_at + 1;
-	two.operand[0].at = OPERAND_AT_RM;
-	return ident_emit(t, &two);
-}
-
 /* ---- one instruction ---- */
 
 #define VECTOR_FLAGS (INSN_X87 | INSN_MMX | INSN_SSE | INSN_AVX | INSN_AVX512)
@@ -677,49 +184,6 @@ static bool allowed(const struct translator *t, const struct insn *i)
 	return !(d->flags & INSN_AVX512) || (t->key & KEY_AVX512);
 }
 
-static bool emit_inline(struct translator *t, const struct insn *i)
-{
-	switch (i->id) {
-	case INSN_JCC: return jcc(t, i);
-	case INSN_JMP: return jmp(t, i);
-	case INSN_CALL: return call(t, i);
-	case INSN_RET: return ret(t, i);
-	case INSN_LOOP:
-	case INSN_LOOPE:
-	case INSN_LOOPNE: return loop(t, i);
-	case INSN_JCXZ: return jcxz(t, i);
-	case INSN_PUSH: return push(t, i);
-	case INSN_POP: return pop(t, i);
-	case INSN_LEAVE: return leave(t, i);
-	case INSN_PUSHF: return pushf(t, i);
-	case INSN_INC:
-	case INSN_DEC: return inc_dec(t, i);
-	case INSN_MOV: return moffs(t, i);
-	case INSN_XCHG: return ident_emit(t, i);
-	case INSN_CLD:
-	case INSN_STD:
-		emit_rflags_bit(t, RFLAGS_DF, i->id == INSN_STD);
-		return true;
-	case INSN_CLI:
-		if (!(t->key & KEY_CPL0) || (t->key & KEY_REAL))
-			return false;
-		emit_rflags_bit(t, RFLAGS_IF, false);
-		return true;
-	case INSN_STI: return sti(t);
-	case INSN_STAC:
-	case INSN_CLAC: return set_ac(t, i, i->id == INSN_STAC);
-	case INSN_SWAPGS: return swapgs(t);
-	case INSN_RDTSC: return rdtsc(t);
-	case INSN_RDTSCP:
-		if (!rdtsc(t))
-			return false;
-		emit_load32(t->e, HOST_OF_RCX, mem_gs(G(tsc_aux)));
-		return true;
-	case INSN_MOV_SREG: return read_selector(t, i);
-	default: return false;
-	}
-}
-
 static bool emit_insn(struct translator *t, const struct insn *i)
 {
 	if (!allowed(t, i))
@@ -727,12 +191,12 @@ static bool emit_insn(struct translator *t, const struct insn *i)
 	switch (insn_desc(i)->xlate) {
 	case XLATE_IDENT:
 		if (i->id == INSN_LEA)
-			return lea(t, i);
+			return inline_lea(t, i);
 		if (i->mode != 64 && (i->id == INSN_VZEROALL || i->id == INSN_VZEROUPPER))
 			return false; /* registers 8 to 15 stay as they are */
 		return ident_emit(t, i);
 	case XLATE_INLINE:
-		return emit_inline(t, i);
+		return inline_emit(t, i);
 	default:
 		return false;
 	}
@@ -850,7 +314,7 @@ static void emit_block(struct translator *t)
 			(struct mark){ (uint16_t)(emit_offset(e) - b->entry), t->offset[t->insn_index] };
 		translate_insn(t, i);
 		if (window && !t->ended)
-			after_sti(t);
+			inline_after_sti(t);
 		window = i->id == INSN_STI && !t->ended;
 	}
 	b->insns = (uint16_t)t->insn_index;
