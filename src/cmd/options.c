@@ -80,6 +80,7 @@ static int set_stats(struct run_options *o, const char *v)
 {
 	(void)v;
 	o->stats = true;
+	o->vm.counting = true;
 	return 0;
 }
 static int set_help(struct run_options *o, const char *v)

@@ -217,6 +217,8 @@ struct cpu {
 	struct store_log *store_log;
 
 	uint64_t insns;   /* retired, as far as the engine counts them */
+	uint64_t tlb_accesses; /* data accesses that the software TLB served; counted only with `counting` */
+	bool counting;    /* count what costs time to count; set before the vCPU runs */
 	uint64_t faults_delivered[32], interrupts_delivered;
 	uint64_t tlb_misses, tlb_flushes;
 

@@ -43,8 +43,14 @@ static void print_vcpu(const struct vcpu *v, FILE *out)
 
 	for (unsigned i = 0; i < 32; i++)
 		faults += cpu->faults_delivered[i];
-	fprintf(out, "  vCPU %-3u in the guest %.3f s, halted %.3f s, instructions %" PRIu64 "\n", cpu->index,
-		seconds(v->stats.guest_ns), seconds(v->stats.halted_ns), cpu->insns);
+	fprintf(out, "  vCPU %-3u in the guest %.3f s, halted %.3f s", cpu->index, seconds(v->stats.guest_ns),
+		seconds(v->stats.halted_ns));
+	if (cpu->counting)
+		fprintf(out, ", instructions %" PRIu64, cpu->insns);
+	fputc('\n', out);
+	if (cpu->tlb_accesses)
+		fprintf(out, "           TLB hits %" PRIu64 " (accesses of translated code)\n",
+			cpu->tlb_accesses > cpu->tlb_misses ? cpu->tlb_accesses - cpu->tlb_misses : 0);
 	fprintf(out,
 		"           interrupts %" PRIu64 ", exceptions %" PRIu64 " (page faults %" PRIu64
 		"), TLB misses %" PRIu64 ", TLB flushes %" PRIu64 "\n",

@@ -36,6 +36,7 @@ int vcpu_new(struct vm *vm, unsigned index)
 		free(v);
 		return r;
 	}
+	v->cpu.counting = vm->config.counting;
 	pthread_cond_init(&v->wake, NULL);
 	r = vm->config.engine->vcpu_create(vm->engine_vm, &v->cpu);
 	if (r < 0) {

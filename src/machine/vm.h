@@ -72,6 +72,7 @@ struct vm_config {
 	bool no_reboot;
 	int debug_exit_port; /* -1 = none */
 	bool testdev;
+	bool counting; /* statistics are wanted: count retired instructions and TLB hits too */
 	/* The host's end of the serial line; -1: none, output is dropped. Neither is made non-blocking. */
 	int input_fd, output_fd;
 	bool escape_keys; /* Ctrl-A in the input is for Ringside, see console.c */

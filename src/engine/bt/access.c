@@ -95,6 +95,7 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	uint8_t *hit;
 
 	t->bt->stats.tlb_lookups++;
+	t->segment_accesses++;
 	tail->size = (uint16_t)size;
 	tail->write = kind == TLB_WRITE;
 	tail->retry = emit_offset(e);
@@ -272,6 +273,7 @@ static struct host_mem emit_grouped(struct translator *t, const struct planned_a
 
 	if (g->looked_up) {
 		t->bt->stats.shared++;
+		t->segment_accesses++;
 		emit_load(e, RCX, mem_gs(slot));
 		return (struct host_mem){ .base = base, .index = RCX, .scale = 1, .disp = (int32_t)disp };
 	}

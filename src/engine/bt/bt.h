@@ -322,6 +322,9 @@ struct translator {
 	struct planned_access plan[BLOCK_INSNS_MAX][ACCESSES];
 	unsigned group_count;
 	struct group group[GROUPS_MAX];
+	/* What is counted from here to the next conditional branch, when it is: where in the code it goes. */
+	uint8_t *count_insns, *count_accesses;
+	unsigned segment_insns, segment_accesses;
 	unsigned tail_count;
 	struct tail tail[TAILS_MAX];
 	bool ended;            /* the block is over */

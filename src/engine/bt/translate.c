@@ -212,6 +212,7 @@ static void translate_insn(struct translator *t, const struct insn *i)
 			t->bt->stats.ident++;
 		else
 			t->bt->stats.inlined++;
+		t->segment_insns++;
 		return;
 	}
 	t->e->p = p;
@@ -285,6 +286,37 @@ static bool decode_across(struct translator *t, uint64_t linear, unsigned bits, 
 	return true;
 }
 
+/* counter += what will be patched in; keeps flags. */
+static uint8_t *emit_counter(struct emitter *e, int32_t counter)
+{
+	uint8_t *amount;
+
+	emit_load(e, RCX, mem_gs(counter));
+	emit_lea(e, RCX, mem_at(RCX, INT32_MAX));
+	amount = e->p - 4;
+	emit_store(e, RCX, mem_gs(counter));
+	return amount;
+}
+
+static void segment_begin(struct translator *t)
+{
+	t->segment_insns = t->segment_accesses = 0;
+	if (!t->cpu->counting)
+		return;
+	t->count_insns = emit_counter(t->e, G(insns));
+	t->count_accesses = emit_counter(t->e, G(tlb_accesses));
+}
+
+static void segment_end(struct translator *t)
+{
+	uint32_t insns = t->segment_insns, accesses = t->segment_accesses;
+
+	if (!t->cpu->counting)
+		return;
+	__builtin_memcpy(t->count_insns, &insns, 4);
+	__builtin_memcpy(t->count_accesses, &accesses, 4);
+}
+
 static void emit_block(struct translator *t)
 {
 	struct emitter *e = t->e;
@@ -302,6 +334,7 @@ static void emit_block(struct translator *t)
 	} else {
 		b->entry = b->begin;
 	}
+	segment_begin(t);
 	for (t->insn_index = 0; t->insn_index < t->count && !t->ended; t->insn_index++) {
 		const struct insn *i = &t->insn[t->insn_index];
 
@@ -316,7 +349,12 @@ static void emit_block(struct translator *t)
 		if (window && !t->ended)
 			inline_after_sti(t);
 		window = i->id == INSN_STI && !t->ended;
+		if ((insn_desc(i)->flags & INSN_BRANCH) && !t->ended) {
+			segment_end(t);
+			segment_begin(t);
+		}
 	}
+	segment_end(t);
 	b->insns = (uint16_t)t->insn_index;
 	unsigned last = t->insn_index - 1;
 	b->len = (uint16_t)(t->offset[last] + t->insn[last].len - b->len2);
