@@ -505,6 +505,7 @@ static void print_vcpu(const struct bt *bt, FILE *out)
 		s->guest_bytes, s->host_bytes, s->cold_bytes);
 	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, CACHE_SIZE >> 10);
 	print(out, "  look-ups", s->lookups);
+	print(out, "  hits", s->lookups > s->blocks ? s->lookups - s->blocks : 0);
 	print(out, "  blocks evicted", s->evicted_blocks);
 	print(out, "  blocks invalidated", s->invalidated);
 	print(out, "  stores to code pages", s->code_writes);
