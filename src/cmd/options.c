@@ -217,7 +217,7 @@ int options_parse(struct run_options *o, int argc, char **argv)
 	if (!o->help && !o->vm.kernel)
 		return bad("no --kernel FILE given; try 'ringside run --help'");
 	if (o->vm.engine->cpus_max && o->vm.cpus > o->vm.engine->cpus_max)
-		return bad("--cpus %u: engine %s has %u at most; --engine interp has up to %d", o->vm.cpus,
+		return bad("--cpus %u: engine %s has %u at most; others have up to %d", o->vm.cpus,
 			   o->vm.engine->name, o->vm.engine->cpus_max, VCPUS_MAX);
 	return 0;
 }

@@ -127,6 +127,7 @@ struct fault {
  * (interp) or blocks (bt). Any bit makes engine->run return soon with EXIT_REQUEST. */
 enum {
 	REQUEST_EXIT = 1,      /* somebody wants the loop: an interrupt may be pending, a pause, a stop */
+	REQUEST_ENGINE = 4,    /* the engine itself wants it to come out of guest code */
 	REQUEST_TLB_FLUSH = 2, /* reserved for cross-vCPU flushes asked for by the machine */
 };
 
@@ -229,7 +230,8 @@ struct cpu {
 };
 
 struct cpu_engine_hooks {
-	/* A store by this vCPU is about to change [gpa, gpa+len) in a PAGE_HAS_CODE page. */
+	/* A store by this vCPU is about to change [gpa, gpa+len) in a PAGE_HAS_CODE page, before the next
+	 * instruction. May be called while the engine looks for code itself. */
 	void (*code_write)(struct cpu *cpu, uint64_t gpa, uint64_t len);
 	/* Instruction mappings of the whole address space / of one page may have changed. */
 	void (*tlb_flushed)(struct cpu *cpu, bool global_too);

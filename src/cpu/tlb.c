@@ -129,3 +129,10 @@ void mmu_write_protect(struct cpu *cpu, uint64_t gpa)
 				set->minus_page[i] = tlb_empty(i);
 	}
 }
+
+void mmu_write_protect_all(struct cpu *cpu)
+{
+	for (unsigned mode = 0; mode < TLB_MODES; mode++)
+		for (unsigned i = 0; cpu->tlb->used[mode][TLB_WRITE] && i < TLB_ENTRIES; i++)
+			cpu->tlb->set[mode][TLB_WRITE].minus_page[i] = tlb_empty(i);
+}

@@ -74,11 +74,13 @@ void memory_free(struct memory *m)
 	m->fd = -1;
 }
 
-/* Marks the pages of [off, off+len) dirty, and tells the engine when translated code is among them. */
+/* Marks the pages of [off, off+len), just written, dirty, and tells the engine when translated code is among
+ * them. Whoever translates marks the page first and reads its bytes then, so one of the two sees the other. */
 static void memory_touch(struct memory *m, uint64_t gpa, uint64_t off, uint64_t len)
 {
 	bool code = false;
 
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (uint64_t page = off >> PAGE_SHIFT; page <= (off + len - 1) >> PAGE_SHIFT; page++) {
 		uint8_t state = __atomic_load_n(&m->state[page], __ATOMIC_RELAXED);
 
@@ -102,15 +104,15 @@ int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len)
 	return 0;
 }
 
-static void write_begin(struct memory *m, uint64_t gpa, uint64_t off, uint64_t len)
+static void write_begin(struct memory *m)
 {
 	if (m->write_begin)
 		m->write_begin(m->write_opaque);
-	memory_touch(m, gpa, off, len);
 }
 
-static void write_end(struct memory *m, uint64_t gpa, uint64_t len)
+static void write_end(struct memory *m, uint64_t gpa, uint64_t off, uint64_t len)
 {
+	memory_touch(m, gpa, off, len);
 	if (m->write_end)
 		m->write_end(m->write_opaque, gpa, len);
 }
@@ -123,9 +125,9 @@ int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len)
 		return 0;
 	if (off == MEMORY_NOT_RAM)
 		return -EFAULT;
-	write_begin(m, gpa, off, len);
+	write_begin(m);
 	memcpy(m->base + off, buf, len);
-	write_end(m, gpa, len);
+	write_end(m, gpa, off, len);
 	return 0;
 }
 
@@ -137,8 +139,8 @@ int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len)
 		return 0;
 	if (off == MEMORY_NOT_RAM)
 		return -EFAULT;
-	write_begin(m, gpa, off, len);
+	write_begin(m);
 	memset(m->base + off, byte, len);
-	write_end(m, gpa, len);
+	write_end(m, gpa, off, len);
 	return 0;
 }

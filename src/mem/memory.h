@@ -35,8 +35,8 @@ struct memory {
 	uint64_t size;    /* bytes of RAM, a multiple of PAGE_SIZE */
 	uint64_t low;     /* bytes of it below 4 GiB */
 	uint8_t *state;   /* one enum page_state set a page, indexed by RAM offset >> PAGE_SHIFT */
-	/* Called before bytes of a PAGE_HAS_CODE page change by anything but a vCPU's own store
-	 * (DMA, boot, paravirtual clock); set by the engine. NULL: nobody cares. */
+	/* Called when bytes of a PAGE_HAS_CODE page have been changed by anything but a vCPU's own store
+	 * (DMA, boot, paravirtual clock), from any thread; set by the engine. NULL: nobody cares. */
 	void (*code_write)(void *opaque, uint64_t gpa, uint64_t len);
 	void *code_write_opaque;
 	/* Around every change by memory_write and memory_fill, set by an engine that keeps a second copy of

@@ -107,6 +107,7 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	tail->site = emit_jmp32(e);
 	patch8(e, hit);
 	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
+	t->commit = emit_offset(e);
 	return tail;
 }
 

@@ -8,27 +8,37 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/bt/bt.h"
 
-#define VCPUS 64
 #define CROSSINGS_MAX 16 /* of a page by a group of accesses, until the block is translated without groups */
-
-struct bt_vm {
-	struct memory *memory;
-	pthread_mutex_t lock; /* vcpu[], and the ranges of each that devices wrote */
-	struct bt *vcpu[VCPUS];
-};
 
 /* ---- stores to translated code ---- */
 
-/* By the vCPU itself; it is not in a block now that it would go on in. */
+/* By the vCPU itself, which is about to store; cache_sync deals with it when it has. */
 static void hook_code_write(struct cpu *cpu, uint64_t gpa, uint64_t len)
 {
-	cache_invalidate(bt_of(cpu), gpa, len);
+	struct bt *bt = bt_of(cpu);
+	uint64_t end = gpa + len;
+
+	if (bt->write_count && bt->write_count <= WRITES) {
+		uint64_t *start = &bt->write[bt->write_count - 1].gpa, *length = &bt->write[bt->write_count - 1].len;
+
+		if (!((*start ^ gpa) & PAGE_MASK) && *start + *length <= (*start | ~PAGE_MASK) + 1) {
+			end = *start + *length > end ? *start + *length : end;
+			*start = *start < gpa ? *start : gpa;
+			*length = end - *start;
+			return;
+		}
+	}
+	if (bt->write_count < WRITES) {
+		bt->write[bt->write_count].gpa = gpa;
+		bt->write[bt->write_count].len = len;
+	}
+	if (bt->write_count <= WRITES)
+		bt->write_count++;
 }
 
 static void hook_flushed(struct cpu *cpu, bool global_too)
@@ -44,46 +54,8 @@ static const struct cpu_engine_hooks hooks = {
 	.tlb_flushed_page = hook_flushed_page,
 };
 
-/* By a device, on any thread: the vCPU does it before it enters a block again. */
-static void device_write(void *opaque, uint64_t gpa, uint64_t len)
-{
-	struct bt_vm *vm = opaque;
-
-	pthread_mutex_lock(&vm->lock);
-	for (unsigned n = 0; n < VCPUS; n++) {
-		struct bt *bt = vm->vcpu[n];
-
-		if (!bt)
-			continue;
-		if (bt->dma_count < DMA_RANGES) {
-			bt->dma[bt->dma_count].gpa = gpa;
-			bt->dma[bt->dma_count].len = len;
-		}
-		if (bt->dma_count <= DMA_RANGES)
-			bt->dma_count++;
-		__atomic_store_n(&bt->dma_pending, true, __ATOMIC_RELEASE);
-		signal_kick(bt);
-	}
-	pthread_mutex_unlock(&vm->lock);
-}
-
-static void take_device_writes(struct bt *bt)
-{
-	bool fpu = bt->cpu->fpu_live;
-
-	cpu_fpu_leave(bt->cpu); /* libc's locks may use vector registers */
-	pthread_mutex_lock(&bt->vm->lock);
-	bt->dma_pending = false;
-	if (bt->dma_count > DMA_RANGES)
-		cache_flush(bt);
-	else
-		for (unsigned n = 0; n < bt->dma_count; n++)
-			cache_invalidate(bt, bt->dma[n].gpa, bt->dma[n].len);
-	bt->dma_count = 0;
-	pthread_mutex_unlock(&bt->vm->lock);
-	if (fpu)
-		cpu_fpu_enter(bt->cpu);
-}
+/* By a device, on any thread. */
+static void device_write(void *opaque, uint64_t gpa, uint64_t len) { cache_invalidate(opaque, gpa, len); }
 
 /* ---- out of translated code ---- */
 
@@ -96,21 +68,30 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 	void *hva = NULL;
 
 	crosses = (address & 0xfff) + size > PAGE_SIZE;
+	cpu->engine_word[WORD_BLOCK] = id;
+	cpu->engine_word[WORD_MISS_INFO] = info;
 	if (!MISS_NO_FILL(info) && !crosses) {
 		enum x x = mmu_fill(cpu, address, write ? MMU_WRITE : MMU_READ, &hva);
 
 		if (live && !cpu->fpu_live)
 			cpu_fpu_enter(cpu);
+		if (__builtin_expect(bt->write_count != 0, 0)) /* an A or D bit, in a page with code */
+			return LEAVE_CODE(LEAVE_STOP, MISS_INSN(info), 0);
 		if (x == X_OK && hva && mmu_tlb_hit(cpu, address, size, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ))
 			return 0;
 	}
 	if (MISS_GROUP(info) && crosses && ++bt_block(bt, id)->crossings == CROSSINGS_MAX) {
 		bt->unmerged[unmerged_index(bt_block(bt, id)->gpa)] = bt_block(bt, id)->gpa;
-		cache_remove(bt, id);
+		cache_discard(bt->vm, id);
 	}
 	bt->stats.aborted++;
-	cpu->engine_word[WORD_BLOCK] = id;
 	return LEAVE_CODE(LEAVE_INTERPRET, MISS_INSN(info), 0);
+}
+
+/* A request came while `on_miss` was away: the block is left where the access missed. */
+static uint32_t on_miss_stop(struct cpu *cpu)
+{
+	return LEAVE_CODE(LEAVE_STOP, MISS_INSN((uint32_t)cpu->engine_word[WORD_MISS_INFO]), 0);
 }
 
 /* Something is about that blocks know nothing of. */
@@ -177,6 +158,10 @@ static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *fro
 		cpu->rip = l->target;
 		*key = l->key;
 		return NEXT_WINDOW;
+	case LEAVE_STOP:
+		cpu->rip = bt_insn_rip(bt, b, LEAVE_INDEX(code));
+		/* no interrupt may come between STI and the next instruction */
+		return b->shadowed >> LEAVE_INDEX(code) & 1 ? NEXT_INTERPRET : NEXT_REQUEST;
 	case LEAVE_REQUEST:
 		break;
 	}
@@ -218,33 +203,33 @@ static bool run_blocks(struct bt *bt, struct exit *exit)
 {
 	struct cpu *cpu = bt->cpu;
 	uint32_t key = bt_key(cpu), id, from = NO_BLOCK;
+	uint64_t resets = 0;
+	bool direct = false;
 	unsigned link = 0;
 
 	if (key & KEY_INTERPRET)
 		return true;
+	cache_sync(bt);
 	for (;;) {
-		uint64_t eviction = bt->eviction;
-
-		cpu->engine_word[WORD_BRANCH_MASK] = BRANCH_ENTRIES - 1;
-		if (__builtin_expect(__atomic_load_n(&bt->dma_pending, __ATOMIC_ACQUIRE), 0)) {
-			take_device_writes(bt);
-			from = NO_BLOCK;
-		}
 		id = cache_find(bt, key);
 		if (id == NO_BLOCK)
 			return true;
-		if (from && eviction == bt->eviction) {
-			if (bt->links[bt_block(bt, from)->links + link].kind == LINK_DIRECT)
-				cache_chain(bt, from, link, id);
+		if (from) {
+			if (direct)
+				cache_chain(bt, from, link, id, resets);
 			else
 				branch_insert(bt, key, cpu->rip, id);
 		}
+		resets = __atomic_load_n(&bt->vm->resets, __ATOMIC_ACQUIRE);
 		switch (left(bt, enter(bt, key, id), &key, &from, &link)) {
 		case NEXT_BLOCK:
+			direct = from && bt->links[bt_block(bt, from)->links + link].kind == LINK_DIRECT;
+			cache_sync(bt);
 			break;
 		case NEXT_INTERPRET:
 			return true;
 		case NEXT_WINDOW:
+			cache_sync(bt);
 			if (!cpu_window_open(cpu))
 				break;
 			exit->reason = EXIT_IRQ_WINDOW;
@@ -262,15 +247,27 @@ static void bt_run(struct cpu *cpu, struct exit *exit)
 
 	*exit = (struct exit){ .reason = EXIT_REQUEST };
 	signal_enter(bt);
+	cache_activate(bt);
 	if (cpu->io.count)
 		go_on = interpret(bt, exit);
-	while (go_on && !__atomic_load_n(&cpu->request, __ATOMIC_RELAXED)) {
+	while (go_on) {
+		uint32_t request = __atomic_load_n(&cpu->request, __ATOMIC_RELAXED);
+
+		if (__builtin_expect(request & ~(uint32_t)REQUEST_ENGINE, 0))
+			break;
+		if (__builtin_expect(request, 0))
+			__atomic_fetch_and(&cpu->request, ~(uint32_t)REQUEST_ENGINE, __ATOMIC_SEQ_CST);
+		cache_sync(bt);
 		if (__builtin_expect(special(cpu), 0))
 			bt->stats.interpreted_special++;
-		else if (!run_blocks(bt, exit) )
-			break;
+		else if (!run_blocks(bt, exit)) {
+			if (exit->reason != EXIT_REQUEST)
+				break;
+			continue;
+		}
 		go_on = interpret(bt, exit);
 	}
+	cache_rest(bt);
 	signal_leave(bt);
 	cpu_fpu_leave(cpu);
 }
@@ -320,8 +317,7 @@ enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
 	*insns = 0;
 	*partial = false;
 	signal_enter(bt);
-	if (__atomic_load_n(&bt->dma_pending, __ATOMIC_ACQUIRE))
-		take_device_writes(bt);
+	cache_activate(bt);
 	if (!cpu->io.count && !special(cpu) && !(key & KEY_INTERPRET))
 		id = cache_find(bt, key);
 	if (id == NO_BLOCK) {
@@ -340,9 +336,11 @@ enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
 			x = run_insn(cpu, insns, partial);
 			break;
 		case NEXT_REQUEST:
+			*insns = LEAVE_KIND(code) == LEAVE_STOP ? LEAVE_INDEX(code) : 0;
 			break;
 		}
 	}
+	cache_rest(bt);
 	signal_leave(bt);
 	return x;
 }
@@ -364,7 +362,13 @@ static void *bt_vm_create(struct memory *memory)
 	if (!vm)
 		return NULL;
 	vm->memory = memory;
-	pthread_mutex_init(&vm->lock, NULL);
+	err = cache_init(vm);
+	if (err) {
+		free(vm);
+		errno = -err;
+		return NULL;
+	}
+	routine_init(vm);
 	memory->code_write = device_write;
 	memory->code_write_opaque = vm;
 	return vm;
@@ -375,32 +379,25 @@ static void bt_vm_destroy(void *engine_vm)
 	struct bt_vm *vm = engine_vm;
 
 	vm->memory->code_write = NULL;
-	pthread_mutex_destroy(&vm->lock);
+	cache_free(vm);
 	free(vm);
 }
 
 static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 {
-	struct bt *bt = calloc(1, sizeof(*bt));
-	unsigned n = 0;
-	int err;
+	struct bt *bt;
 
+	if (vm->vcpus == VCPUS)
+		return -ENOSPC;
+	bt = calloc(1, sizeof(*bt));
 	if (!bt)
 		return -ENOMEM;
-	if (vm->vcpu[0]) { /* a second one would not be told of code that the first changes */
-		free(bt);
-		return -EOPNOTSUPP;
-	}
-	bt->cpu = cpu;
-	bt->memory = vm->memory;
-	bt->unchained = unchained;
-	bt->vm = vm;
-	err = cache_init(bt);
-	if (err) {
-		free(bt);
-		return err;
-	}
-	routine_init(bt);
+	*bt = (struct bt){ .cpu = cpu, .memory = vm->memory, .vm = vm, .unchained = unchained, .rw = vm->rw, .rx = vm->rx,
+			   .blocks = vm->blocks, .marks = vm->marks, .links = vm->links, .leave = vm->leave,
+			   .miss = vm->miss, .enter = vm->enter, .e.base = vm->rw, .active = NOT_ACTIVE };
+	for (unsigned m = 0; m < BRANCH_MODES; m++)
+		bt->branch_filled[m] = UINT32_MAX;
+	branch_flush(bt, true);
 	cpu->engine_word[WORD_TLB_MASK] = (uint64_t)(TLB_ENTRIES - 1) << PAGE_SHIFT;
 	cpu->engine_word[WORD_PAGE_MASK] = PAGE_MASK;
 	cpu->engine_word[WORD_BRANCH_MASK] = BRANCH_ENTRIES - 1;
@@ -408,14 +405,13 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 	cpu->engine_word[WORD_ARITH] = EF_ARITH;
 	cpu->engine_word[WORD_PUSHF] = RFLAGS_ALL & ~(uint64_t)(EF_ARITH | RFLAGS_VM | RFLAGS_RF);
 	cpu->engine_word[WORD_MISS_FN] = (uint64_t)(uintptr_t)on_miss;
+	cpu->engine_word[WORD_STOP_FN] = (uint64_t)(uintptr_t)on_miss_stop;
 	cpu->engine_word[WORD_SELF] = (uint64_t)(uintptr_t)cpu;
 	cpu->engine_state = bt;
 	cpu->hooks = &hooks;
-	pthread_mutex_lock(&vm->lock);
-	while (n < VCPUS - 1 && vm->vcpu[n])
-		n++;
-	vm->vcpu[n] = bt;
-	pthread_mutex_unlock(&vm->lock);
+	lock_take(&vm->lock);
+	vm->vcpu[vm->vcpus++] = bt;
+	lock_release(&vm->lock);
 	return 0;
 }
 
@@ -438,20 +434,19 @@ void bt_vcpu_destroy(struct cpu *cpu)
 {
 	struct bt *bt = bt_of(cpu);
 
-	pthread_mutex_lock(&bt->vm->lock);
-	for (unsigned n = 0; n < VCPUS; n++)
+	lock_take(&bt->vm->lock);
+	for (unsigned n = 0; n < bt->vm->vcpus; n++)
 		if (bt->vm->vcpu[n] == bt)
 			bt->vm->vcpu[n] = NULL;
-	pthread_mutex_unlock(&bt->vm->lock);
+	lock_release(&bt->vm->lock);
 	if (bt->unchained) /* it made one for itself */
 		bt_vm_destroy(bt->vm);
 	cpu->hooks = NULL;
 	cpu->engine_state = NULL;
-	cache_free(bt);
 	free(bt);
 }
 
-static void bt_kick(struct cpu *cpu) { signal_kick(bt_of(cpu)); }
+static void bt_kick(struct cpu *cpu) { signal_interrupt(bt_of(cpu), REQUEST_EXIT); }
 
 /* ---- statistics ---- */
 
@@ -487,13 +482,12 @@ static void print_interpreted(const struct bt_stats *s, FILE *out)
 	}
 }
 
-static void print_vcpu(const struct bt *bt, FILE *out)
+static void print_sum(const struct bt_vm *vm, const struct bt_stats *s, FILE *out)
 {
-	const struct bt_stats *s = &bt->stats;
 	uint64_t sites = s->ident + s->inlined + s->callout, used = 0;
 
 	for (unsigned r = 0; r < REGIONS; r++)
-		used += bt->region[r].code % REGION_SIZE + bt->region[r].cold % REGION_SIZE - REGION_HOT;
+		used += vm->region[r].code % REGION_SIZE + vm->region[r].cold % REGION_SIZE - REGION_HOT;
 	print(out, "blocks translated", s->blocks);
 	print(out, "instructions translated", sites);
 	print_share(out, "IDENT", s->ident, sites);
@@ -515,6 +509,7 @@ static void print_vcpu(const struct bt *bt, FILE *out)
 	print(out, "branch cache flushes", s->branch_flushes);
 	print(out, "translated code entered", s->entered);
 	print(out, "kicks", s->kicks);
+	print(out, "  host instructions stepped", s->steps);
 	print(out, "accesses interpreted", s->aborted);
 	print(out, "instructions interpreted", s->interpreted);
 	print_interpreted(s, out);
@@ -522,15 +517,18 @@ static void print_vcpu(const struct bt *bt, FILE *out)
 
 static void bt_print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out)
 {
-	(void)engine_vm;
+	struct bt_vm *vm = engine_vm;
+	struct bt_stats sum = vm->stats;
+
 	for (unsigned i = 0; i < count; i++)
-		print_vcpu(bt_of(cpus[i]), out);
+		for (unsigned n = 0; n < sizeof(sum) / sizeof(uint64_t); n++)
+			((uint64_t *)&sum)[n] += ((const uint64_t *)&bt_of(cpus[i])->stats)[n];
+	print_sum(vm, &sum, out);
 }
 
 const struct engine engine_bt = {
 	.name = "bt",
 	.help = "dynamic binary translation: unmodified guests at near-native speed, anywhere",
-	.cpus_max = 1,
 	.vm_create = bt_vm_create,
 	.vm_destroy = bt_vm_destroy,
 	.vcpu_create = bt_vcpu_create,

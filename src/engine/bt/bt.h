@@ -11,7 +11,8 @@
  *   signal.c     host faults in guest instructions, and the kick
  *   emit.c       host instructions
  *
- * One struct bt a vCPU; all of it belongs to the vCPU's thread, but for what says otherwise.
+ * One struct bt_vm a VM: the cache, shared by all vCPUs. One struct bt a vCPU; all of it belongs to the
+ * vCPU's thread, but for what says otherwise. cache.c says how vCPUs keep out of each other's way.
  *
  * In translated code:
  *   - gs points at the vCPU's struct cpu; rsp is the monitor's stack, 16-byte aligned.
@@ -33,6 +34,7 @@
 #include "engine/bt/emit.h"
 #include "engine/engine.h"
 #include "mem/memory.h"
+#include "util/lock.h"
 
 /* ---- registers ---- */
 
@@ -49,13 +51,14 @@ static const host_reg host_of[GPR_COUNT] = {
 enum {
 	WORD_TLB_MASK,    /* pext: index into the TLB out of an address */
 	WORD_PAGE_MASK,   /* pext: all but the offset in a page; 0 means a hit */
-	WORD_BRANCH_MASK, /* pext: index into the branch cache; 0 while a kick stops chained blocks */
+	WORD_BRANCH_MASK, /* pext: index into the branch cache */
 	WORD_ARITH,       /* arithmetic flags */
 	WORD_PUSHF,       /* the other flags that PUSHF shows */
 	WORD_RSP,         /* monitor stack in translated code */
 	WORD_MISS_RSP,    /* the same inside the miss routine */
 	WORD_ADDRESS,     /* of the access that missed */
 	WORD_BLOCK,       /* id of the block that was left */
+	WORD_MISS_INFO,   /* the access that missed, for a request that comes meanwhile */
 	WORD_TMP,
 	WORD_NOT_ONE,     /* pext: 0 for 0 and 1 */
 	WORD_MISS_FN, WORD_STOP_FN, /* C functions */
@@ -128,7 +131,8 @@ struct link {
 	uint64_t target;   /* RIP */
 	uint32_t key;      /* mode at the target */
 	uint32_t site;     /* where the rel32 of the jump is; LINK_BRANCH: where the sequence begins */
-	uint32_t stub;     /* what it jumps to while unchained */
+	uint32_t end;      /* LINK_BRANCH: where the sequence ends */
+	uint32_t stub;     /* DIRECT: what it jumps to while unchained; BRANCH: leaves, from anywhere in the sequence */
 	uint32_t to;       /* block id when chained */
 	uint32_t next;     /* next link into the same block: global link number + 1 */
 	uint16_t insn;     /* index of the instruction in its block */
@@ -142,8 +146,9 @@ enum {
 
 /* Where an instruction begins, both sides. */
 struct mark {
-	uint16_t host;  /* from the block's entry */
-	uint16_t guest; /* from the block's RIP */
+	uint16_t host;   /* from the block's entry */
+	uint16_t commit; /* until there nothing of the guest has changed: its look-ups */
+	uint16_t guest;  /* from the block's RIP */
 };
 
 struct block {
@@ -159,9 +164,11 @@ struct block {
 	uint16_t len, len2;    /* guest bytes in the first, the second page */
 	uint16_t insns;
 	uint8_t link_count;
-	bool dead;             /* invalidated */
+	bool dead;             /* removed; atomic */
 	uint8_t crossings;     /* how often the accesses of a group were in two pages */
 	bool fpu;              /* needs guest vector state live */
+	uint64_t sum;          /* of the guest's bytes that it was made from */
+	uint64_t shadowed;     /* instructions that come right after STI: a bit each */
 };
 
 #define BRANCH_RECENT 1024
@@ -180,10 +187,11 @@ struct block {
 struct region {
 	uint32_t code, cold; /* next free bytes: offsets in the cache */
 	uint32_t blocks, marks, links; /* how many are used */
+	uint64_t retired;    /* not 0: its blocks are removed, and vCPUs that have seen this epoch are not in it */
 };
 
 /* Why translated code was left; low bits of what bt->enter returns. The rest: index << 4, id << 16. */
-enum leave { LEAVE_LINK, LEAVE_BRANCH, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW };
+enum leave { LEAVE_LINK, LEAVE_BRANCH, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW, LEAVE_STOP };
 #define LEAVE_CODE(kind, index, id) ((uint32_t)(kind) | (uint32_t)(index) << 4 | (uint32_t)(id) << 16)
 #define LEAVE_KIND(code) ((enum leave)((code) & 15))
 #define LEAVE_INDEX(code) ((code) >> 4 & 0xfff)
@@ -197,29 +205,59 @@ struct bt_stats {
 	uint64_t interpreted, interpreted_insn[INSN_COUNT], interpreted_special;
 	uint64_t aborted;           /* accesses that went to the interpreter */
 	uint64_t invalidated, evicted_regions, evicted_blocks, code_writes;
-	uint64_t kicks;
+	uint64_t kicks, steps;
 	uint64_t branch_flushes;
 };
 
-#define DMA_RANGES 16
-struct bt {
-	struct cpu *cpu;
-	struct memory *memory;
-	bool unchained;      /* every block comes back: engine check */
-	uint8_t *rw, *rx;    /* the cache: CACHE_SIZE bytes, mapped twice */
-	struct emitter e;
-	/* Routines, offsets in the cache. */
-	uint32_t leave, miss, enter_restart, enter_end, miss_restart, miss_end;
-	uint32_t (*enter)(struct cpu *cpu, const void *code);
+#define VCPUS 64
+#define WATCHED 64      /* epochs that are remembered: vCPUs further behind drop all entries for writing */
+#define UNSETTLED_MAX 64
+#define NOT_ACTIVE UINT64_MAX
 
-	struct region region[REGIONS];
-	unsigned current;    /* region that is being filled */
+/* What all vCPUs share. */
+struct bt_vm {
+	struct memory *memory;
+	uint8_t *rw, *rx;     /* the cache: CACHE_SIZE bytes, mapped twice */
 	struct block *blocks; /* REGIONS * REGION_BLOCKS */
 	struct mark *marks;
 	struct link *links;
-	uint32_t *hash;      /* HASH_SIZE block ids */
-	uint32_t *page;      /* first block of each page of RAM */
-	uint64_t eviction;   /* counts evictions and invalidations: block ids from before may be stale */
+	/* Routines, offsets in the cache. */
+	uint32_t leave, miss, enter_restart, enter_end, miss_restart, miss_end, routines_end;
+	uint32_t (*enter)(struct cpu *cpu, const void *code);
+
+	struct lock lock;     /* all that follows; what is read without it as well is atomic */
+	struct bt *vcpu[VCPUS];
+	unsigned vcpus;
+	struct region region[REGIONS];
+	unsigned current;     /* region that is being filled */
+	uint32_t *hash;       /* HASH_SIZE block ids; read without the lock */
+	uint32_t *page;       /* first block of each page of RAM */
+	uint64_t resets;      /* counts regions that are used anew: block ids from before may be stale */
+	uint64_t epoch;       /* counts what vCPUs have to take notice of; read without the lock */
+	uint64_t watched[WATCHED]; /* GPA of the page that is watched since the epoch, or NOT_ACTIVE */
+	unsigned unsettled_count; /* pages that other vCPUs may still write to unnoticed; read without the lock */
+	struct { uint64_t gpa, epoch; } unsettled[UNSETTLED_MAX];
+	struct bt_stats stats;
+	FILE *perf_map;       /* NULL, or where perf looks for the names of generated code */
+};
+
+#define WRITES 16
+struct bt {
+	struct cpu *cpu;
+	struct memory *memory;
+	struct bt_vm *vm;
+	bool unchained;      /* every block comes back: engine check */
+	/* As in bt_vm. */
+	uint8_t *rw, *rx;
+	struct block *blocks;
+	struct mark *marks;
+	struct link *links;
+	uint32_t leave, miss;
+	uint32_t (*enter)(struct cpu *cpu, const void *code);
+	struct emitter e;    /* used under the lock */
+
+	uint64_t active;     /* epoch that was seen since translated code was last left; NOT_ACTIVE: not in run. Atomic */
+	uint64_t seen;       /* the same for this thread, kept while it is not in run */
 
 	uint32_t branch_key[BRANCH_MODES]; /* what each branch cache is for, with the base of CS */
 	uint64_t branch_base[BRANCH_MODES];
@@ -229,15 +267,12 @@ struct bt {
 	uint64_t unmerged[1024]; /* GPAs of blocks whose accesses are better looked up one by one */
 	uint64_t branch_pages[8]; /* pages with entries: a bit for each hash of a page number */
 
-	/* Device writes to translated code, from any thread: under vm->lock. */
-	struct bt_vm *vm;
-	bool dma_pending;
-	unsigned dma_count; /* DMA_RANGES + 1: too many, all goes */
-	struct { uint64_t gpa, len; } dma[DMA_RANGES];
+	/* This vCPU's stores to pages with code, noted before they are done; WRITES + 1: too many, all code goes. */
+	unsigned write_count;
+	struct { uint64_t gpa, len; } write[WRITES];
 
 	int tid;             /* the vCPU's thread while it is in run, for kick; atomic */
 	struct bt_stats stats;
-	FILE *perf_map;      /* NULL, or where perf looks for the names of generated code */
 };
 
 static inline struct bt *bt_of(const struct cpu *cpu) { return cpu->engine_state; }
@@ -251,22 +286,28 @@ static inline uint64_t bt_insn_rip(const struct bt *bt, const struct block *b, u
 }
 
 /* ---- cache.c ---- */
-int cache_init(struct bt *bt);  /* 0 or -errno */
-void cache_free(struct bt *bt);
+int cache_init(struct bt_vm *vm);  /* 0 or -errno */
+void cache_free(struct bt_vm *vm);
 /* The block at cpu->rip in mode `key`; translates it if need be. NO_BLOCK: the interpreter has to run the
  * instruction (it raises the fault, or there is nothing to translate). */
 uint32_t cache_find(struct bt *bt, uint32_t key);
-/* Begins a block: room for BLOCK_CODE_MAX bytes, and what belongs to it, evicting if need be. */
+/* Begins a block: room for BLOCK_CODE_MAX bytes, and what belongs to it. With the lock. */
 struct block *cache_begin(struct bt *bt);
-/* Ends it: enters it into the tables. Its id. */
+/* Ends it: enters it into the tables. Its id. With the lock. */
 uint32_t cache_commit(struct bt *bt, struct block *b);
-uint32_t cache_block_at(const struct bt *bt, uint32_t offset); /* whose code is it? NO_BLOCK: nobody's */
-void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to);
-void cache_unchain_all_of(struct bt *bt, uint32_t id); /* signal-safe: its links, for a kick */
-void cache_remove(struct bt *bt, uint32_t id); /* one block */
-void cache_invalidate(struct bt *bt, uint64_t gpa, uint64_t len);
-void cache_flush(struct bt *bt);
-void cache_unwatch(struct bt *bt, uint64_t gpa); /* stores to a page without blocks need no notice */
+uint32_t cache_block_at(const struct bt_vm *vm, uint32_t offset); /* whose code is it? NO_BLOCK: nobody's */
+/* Block `from`, left by its `link`, goes to `to` from now on; unless regions were reset since `resets`. */
+void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to, uint64_t resets);
+void cache_discard(struct bt_vm *vm, uint32_t id); /* removes one block */
+/* Code in [gpa, gpa+len) has been changed. Any thread. */
+void cache_invalidate(struct bt_vm *vm, uint64_t gpa, uint64_t len);
+void cache_watch(struct bt *bt, uint64_t gpa); /* stores to the page are noticed from now on. With the lock */
+void cache_unwatch(struct bt_vm *vm, uint64_t gpa); /* no longer, if it has no blocks. With the lock */
+/* Translated code has been left: takes notice of what other vCPUs did. Before any is entered again. */
+void cache_sync(struct bt *bt);
+void cache_activate(struct bt *bt); /* before run looks for code */
+void cache_rest(struct bt *bt);     /* run is over: nothing of the cache is held any more */
+uint64_t cache_sum(const uint8_t *bytes, unsigned count, uint64_t sum);
 unsigned branch_mode(const struct bt *bt, uint32_t key);
 /* Before code of a mode is entered: its branch cache is its own. */
 void branch_select(struct bt *bt, uint32_t key);
@@ -275,7 +316,7 @@ void branch_flush(struct bt *bt, bool global_too);
 void branch_flush_page(struct bt *bt, uint64_t gva);
 
 /* ---- routine.c ---- */
-void routine_init(struct bt *bt);
+void routine_init(struct bt_vm *vm);
 
 /* ---- translate.c ---- */
 #define TAILS_MAX (BLOCK_INSNS_MAX * 4)
@@ -319,6 +360,8 @@ struct translator {
 	unsigned count;
 	struct insn insn[BLOCK_INSNS_MAX];
 	uint16_t offset[BLOCK_INSNS_MAX]; /* from the block's RIP */
+	uint8_t bytes[BLOCK_INSNS_MAX * INSN_MAX_LEN + 1]; /* of the guest's code, copied once: it may change meanwhile */
+	uint32_t commit;       /* of the instruction: struct mark */
 	struct planned_access plan[BLOCK_INSNS_MAX][ACCESSES];
 	unsigned group_count;
 	struct group group[GROUPS_MAX];
@@ -330,6 +373,7 @@ struct translator {
 	bool ended;            /* the block is over */
 };
 /* Translates the code at gpa (linear address `linear`, RIP `rip`). NO_BLOCK as cache_find. */
+/* With the lock. */
 uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t gpa);
 struct tail *add_tail(struct translator *t, unsigned kind);
 uint64_t next_rip(const struct translator *t, const struct insn *i);
@@ -369,7 +413,7 @@ bool ident_emit(struct translator *t, const struct insn *insn);
 int signal_init(void); /* once a process; 0 or -errno */
 void signal_enter(struct bt *bt); /* this thread is about to run the vCPU: gs, kicks */
 void signal_leave(struct bt *bt);
-void signal_kick(struct bt *bt); /* from any thread */
+void signal_interrupt(struct bt *bt, uint32_t request); /* REQUEST_*: makes it leave translated code; any thread */
 
 /* ---- bt.c ---- */
 int bt_vcpu_create_unchained(struct memory *memory, struct cpu *cpu);

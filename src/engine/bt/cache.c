@@ -1,15 +1,30 @@
 /*
  * The translation cache: blocks keyed by guest physical address, RIP and mode; chaining; branch caches;
- * invalidation when their bytes change; eviction, a region at a time.
+ * invalidation when their bytes change; eviction, a region at a time. All vCPUs of a VM share it.
  *
  * The cache's memory is mapped twice, once writable and once executable. RIP is part of the key so that
  * translations may have RIP-relative addresses and return addresses built in. What follows from address
- * translation (a branch to another page, an instruction across two) goes through the branch cache, which
- * TLB flushes empty, so a chain never outlives a mapping. vCPU's thread; no lock.
+ * translation (a branch to another page, an instruction across two) goes through the vCPU's own branch
+ * cache, which TLB flushes empty, so a chain never outlives a mapping.
+ *
+ * Threads. vm->lock is held to translate, chain and remove blocks; running code and looking for it take no
+ * lock. So a vCPU may be in a block, or about to enter it, when another removes it. That is harmless while
+ * the block's memory stays as it is, and it does until its region is used anew, for which every vCPU must
+ * have left translated code since: each publishes the epoch that it has seen (bt->active). Jumps are patched
+ * by one aligned store of 4 bytes, which no processor sees half done.
+ *
+ * Changed code. A store is noticed because no vCPU's TLB has an entry for writing to a page with code. When
+ * a page gets its first block (cache_watch), other vCPUs drop their entries the next time they leave
+ * translated code, which a kick makes soon; until then they may still store to it unnoticed, and the page is
+ * "unsettled": the guest's bytes are compared with what its blocks were made from whenever a vCPU leaves
+ * translated code, so before it serializes, and once more when the last vCPU has dropped its entries.
+ * Stores of vCPUs that are noticed are recorded before they are done and take effect on the cache at the
+ * next cache_sync; devices write first, and look at the page's state then.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "engine/bt/bt.h"
 #include "util/log.h"
@@ -27,76 +42,72 @@ static void *anonymous(size_t size)
 #define MARKS_SIZE (sizeof(struct mark) * REGIONS * REGION_MARKS)
 #define LINKS_SIZE (sizeof(struct link) * REGIONS * REGION_LINKS)
 
-static void region_reset(struct bt *bt, unsigned r)
+static void region_reset(struct bt_vm *vm, unsigned r)
 {
-	bt->region[r] = (struct region){
+	vm->region[r] = (struct region){
 		.code = r * REGION_SIZE + (r == 0 ? ROUTINES_SIZE : 0),
 		.cold = r * REGION_SIZE + REGION_HOT,
 		.blocks = r == 0, /* id 0 is NO_BLOCK */
 	};
 }
 
-int cache_init(struct bt *bt)
+int cache_init(struct bt_vm *vm)
 {
-	uint64_t pages = bt->memory->size >> PAGE_SHIFT;
+	uint64_t pages = vm->memory->size >> PAGE_SHIFT;
 	void *rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *rx;
 	int err;
 
 	if (rw == MAP_FAILED)
 		goto fail;
-	bt->rw = rw;
+	vm->rw = rw;
 	rx = mremap(rw, 0, CACHE_SIZE, MREMAP_MAYMOVE); /* the same pages once more */
 	if (rx == MAP_FAILED)
 		goto fail;
-	bt->rx = rx;
+	vm->rx = rx;
 	if (mprotect(rx, CACHE_SIZE, PROT_READ | PROT_EXEC) < 0)
 		goto fail;
-	bt->blocks = anonymous(BLOCKS_SIZE);
-	bt->marks = anonymous(MARKS_SIZE);
-	bt->links = anonymous(LINKS_SIZE);
-	bt->hash = anonymous(HASH_SIZE * sizeof(uint32_t));
-	bt->page = anonymous(pages * sizeof(uint32_t));
-	if (!bt->blocks || !bt->marks || !bt->links || !bt->hash || !bt->page)
+	vm->blocks = anonymous(BLOCKS_SIZE);
+	vm->marks = anonymous(MARKS_SIZE);
+	vm->links = anonymous(LINKS_SIZE);
+	vm->hash = anonymous(HASH_SIZE * sizeof(uint32_t));
+	vm->page = anonymous(pages * sizeof(uint32_t));
+	if (!vm->blocks || !vm->marks || !vm->links || !vm->hash || !vm->page)
 		goto fail;
 	for (unsigned r = 0; r < REGIONS; r++)
-		region_reset(bt, r);
-	bt->e.base = bt->rw;
-	for (unsigned m = 0; m < BRANCH_MODES; m++)
-		bt->branch_filled[m] = UINT32_MAX;
-	branch_flush(bt, true);
+		region_reset(vm, r);
 	if (getenv("RINGSIDE_PERF_MAP")) {
 		char name[64];
 
 		snprintf(name, sizeof(name), "/tmp/perf-%d.map", (int)getpid());
-		bt->perf_map = fopen(name, "we");
+		vm->perf_map = fopen(name, "we");
 	}
 	return 0;
 fail:
 	err = errno ? -errno : -ENOMEM;
-	cache_free(bt);
+	cache_free(vm);
 	return err;
 }
 
-void cache_free(struct bt *bt)
+void cache_free(struct bt_vm *vm)
 {
-	if (bt->rw)
-		munmap(bt->rw, CACHE_SIZE);
-	if (bt->rx)
-		munmap(bt->rx, CACHE_SIZE);
-	if (bt->blocks)
-		munmap(bt->blocks, BLOCKS_SIZE);
-	if (bt->marks)
-		munmap(bt->marks, MARKS_SIZE);
-	if (bt->links)
-		munmap(bt->links, LINKS_SIZE);
-	if (bt->hash)
-		munmap(bt->hash, HASH_SIZE * sizeof(uint32_t));
-	if (bt->page)
-		munmap(bt->page, (bt->memory->size >> PAGE_SHIFT) * sizeof(uint32_t));
-	if (bt->perf_map)
-		fclose(bt->perf_map);
-	bt->perf_map = NULL;
-	bt->rw = bt->rx = NULL;
+	if (vm->rw)
+		munmap(vm->rw, CACHE_SIZE);
+	if (vm->rx)
+		munmap(vm->rx, CACHE_SIZE);
+	if (vm->blocks)
+		munmap(vm->blocks, BLOCKS_SIZE);
+	if (vm->marks)
+		munmap(vm->marks, MARKS_SIZE);
+	if (vm->links)
+		munmap(vm->links, LINKS_SIZE);
+	if (vm->hash)
+		munmap(vm->hash, HASH_SIZE * sizeof(uint32_t));
+	if (vm->page)
+		munmap(vm->page, (vm->memory->size >> PAGE_SHIFT) * sizeof(uint32_t));
+	if (vm->perf_map)
+		fclose(vm->perf_map);
+	vm->perf_map = NULL;
+	vm->rw = vm->rx = NULL;
 }
 
 /* ---- branch caches ---- */
@@ -185,8 +196,12 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 	if (bt->unchained)
 		return;
 	branch_select(bt, key);
-	bt->cpu->branch_cache->mode[mode].minus_target[i] = -rip;
-	bt->cpu->branch_cache->mode[mode].code[i] = (uint64_t)(uintptr_t)bt_host(bt, bt_block(bt, id)->entry);
+	__atomic_store_n(&bt->cpu->branch_cache->mode[mode].minus_target[i], TLB_EMPTY, __ATOMIC_RELAXED);
+	__atomic_store_n(&bt->cpu->branch_cache->mode[mode].code[i],
+			 (uint64_t)(uintptr_t)bt_host(bt, bt_block(bt, id)->entry), __ATOMIC_RELEASE);
+	__atomic_store_n(&bt->cpu->branch_cache->mode[mode].minus_target[i], -rip, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&bt_block(bt, id)->dead, __ATOMIC_SEQ_CST)) /* or branch_forget has seen the entry */
+		__atomic_store_n(&bt->cpu->branch_cache->mode[mode].minus_target[i], TLB_EMPTY, __ATOMIC_RELAXED);
 	if (bt->branch_filled[mode] < BRANCH_RECENT)
 		bt->branch_recent[mode][bt->branch_filled[mode]] = (uint16_t)i;
 	if (bt->branch_filled[mode] <= BRANCH_RECENT)
@@ -197,78 +212,83 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 	bt->branch_pages[h / 64] |= 1ull << h % 64;
 }
 
-/* The block is gone: so is what the branch caches know of it. */
-static void branch_forget(struct bt *bt, const struct block *b)
+/* The block is gone, and marked dead: so is what all branch caches know of it. */
+static void branch_forget(const struct bt_vm *vm, const struct block *b)
 {
-	uint64_t host = (uint64_t)(uintptr_t)bt_host(bt, b->entry);
+	uint64_t host = (uint64_t)(uintptr_t)(vm->rx + b->entry);
 	unsigned i = branch_index(b->rip);
 
-	for (unsigned m = 0; m < BRANCH_MODES; m++)
-		if (bt->cpu->branch_cache->mode[m].code[i] == host)
-			bt->cpu->branch_cache->mode[m].minus_target[i] = TLB_EMPTY;
+	for (unsigned n = 0; n < vm->vcpus; n++)
+		for (unsigned m = 0; vm->vcpu[n] && m < BRANCH_MODES; m++) {
+			struct branch_cache *c = vm->vcpu[n]->cpu->branch_cache;
+
+			if (__atomic_load_n(&c->mode[m].code[i], __ATOMIC_SEQ_CST) == host)
+				__atomic_store_n(&c->mode[m].minus_target[i], TLB_EMPTY, __ATOMIC_SEQ_CST);
+		}
 }
 
 /* ---- chaining ---- */
 
-static struct link *link_at(const struct bt *bt, uint32_t number) { return &bt->links[number - 1]; }
+static struct block *vm_block(const struct bt_vm *vm, uint32_t id) { return &vm->blocks[id]; }
+
+static struct link *link_at(const struct bt_vm *vm, uint32_t number) { return &vm->links[number - 1]; }
+
+static bool dead(const struct block *b) { return __atomic_load_n(&b->dead, __ATOMIC_RELAXED); }
 
 /* The link jumps to its stub again. */
-static void link_unpatch(struct bt *bt, struct link *l)
+static void link_unpatch(struct bt_vm *vm, struct link *l)
 {
 	if (l->kind == LINK_DIRECT)
-		patch32(bt->rw, l->site, l->stub);
+		patch32(vm->rw, l->site, l->stub);
 	l->to = NO_BLOCK;
+	vm->stats.unchained++;
 }
 
-void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to)
+void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to, uint64_t resets)
 {
 	struct block *source = bt_block(bt, from), *target = bt_block(bt, to);
 	uint32_t number = source->links + link + 1;
-	struct link *l = link_at(bt, number);
+	struct bt_vm *vm = bt->vm;
+	struct link *l = link_at(vm, number);
 
-	if (bt->unchained || l->kind != LINK_DIRECT || l->to || source->dead || target->dead)
+	if (bt->unchained || target->len2)
 		return;
-	if (target->len2 || ((source->gpa ^ target->gpa) & PAGE_MASK) ||
-	    source->rip - source->gpa != target->rip - target->gpa)
-		return; /* another page, which may be mapped otherwise the next time */
-	l->to = to;
-	l->next = target->incoming;
-	target->incoming = number;
-	patch32(bt->rw, l->site, target->entry);
-	bt->stats.chained++;
+	lock_take(&vm->lock);
+	if (vm->resets == resets && l->kind == LINK_DIRECT && !l->to && !dead(source) && !dead(target) &&
+	    /* another page may be mapped otherwise the next time */
+	    !((source->gpa ^ target->gpa) & PAGE_MASK) && source->rip - source->gpa == target->rip - target->gpa) {
+		l->to = to;
+		l->next = target->incoming;
+		target->incoming = number;
+		patch32(vm->rw, l->site, target->entry);
+		vm->stats.chained++;
+	}
+	lock_release(&vm->lock);
 }
 
 /* Takes a link out of the list of the block that it goes to. */
-static void link_remove(struct bt *bt, uint32_t number)
+static void link_remove(struct bt_vm *vm, uint32_t number)
 {
-	struct link *l = link_at(bt, number);
+	struct link *l = link_at(vm, number);
 	uint32_t *p;
 
 	if (!l->to)
 		return;
-	for (p = &bt_block(bt, l->to)->incoming; *p != number; p = &link_at(bt, *p)->next)
+	for (p = &vm_block(vm, l->to)->incoming; *p != number; p = &link_at(vm, *p)->next)
 		if (!*p)
 			return;
 	*p = l->next;
-	link_unpatch(bt, l);
-	bt->stats.unchained++;
+	link_unpatch(vm, l);
 }
 
-void cache_unchain_all_of(struct bt *bt, uint32_t id)
+/* Nobody chains to the block any more, nor it to others. */
+static void unchain(struct bt_vm *vm, struct block *b)
 {
-	struct block *b = bt_block(bt, id);
-
 	for (unsigned i = 0; i < b->link_count; i++)
-		link_remove(bt, b->links + i + 1);
-}
-
-/* Nobody chains to the block any more. */
-static void unchain_incoming(struct bt *bt, struct block *b)
-{
+		link_remove(vm, b->links + i + 1);
 	for (uint32_t n = b->incoming, next; n; n = next) {
-		next = link_at(bt, n)->next;
-		link_unpatch(bt, link_at(bt, n));
-		bt->stats.unchained++;
+		next = link_at(vm, n)->next;
+		link_unpatch(vm, link_at(vm, n));
 	}
 	b->incoming = 0;
 }
@@ -282,149 +302,132 @@ static uint32_t hash_of(uint64_t gpa, uint64_t rip, uint32_t key)
 	return (uint32_t)(h >> 40) & (HASH_SIZE - 1);
 }
 
-static uint32_t *page_of(const struct bt *bt, uint64_t gpa)
+static uint32_t *page_of(const struct bt_vm *vm, uint64_t gpa)
 {
-	uint64_t offset = memory_offset(bt->memory, gpa, 1);
+	uint64_t offset = memory_offset(vm->memory, gpa, 1);
 
-	return offset == MEMORY_NOT_RAM ? NULL : &bt->page[offset >> PAGE_SHIFT];
+	return offset == MEMORY_NOT_RAM ? NULL : &vm->page[offset >> PAGE_SHIFT];
 }
+
+static uint8_t *state_of(const struct bt_vm *vm, uint64_t gpa)
+{
+	return &vm->memory->state[memory_offset(vm->memory, gpa, 1) >> PAGE_SHIFT];
+}
+
+/* Two linear pages may be the same in memory. */
+static bool two_pages(const struct block *b) { return b->len2 && ((b->gpa ^ b->gpa2) & PAGE_MASK); }
 
 static unsigned page_slot(const struct block *b, uint64_t page) { return (b->gpa & PAGE_MASK) != page; }
 
-static void page_insert(struct bt *bt, uint32_t id, uint64_t gpa)
+static void page_insert(struct bt_vm *vm, uint32_t id, uint64_t gpa)
 {
-	struct block *b = bt_block(bt, id);
-	uint32_t *head = page_of(bt, gpa);
+	struct block *b = vm_block(vm, id);
+	uint32_t *head = page_of(vm, gpa);
 
 	b->page_next[page_slot(b, gpa & PAGE_MASK)] = *head;
 	*head = id;
 }
 
-void cache_unwatch(struct bt *bt, uint64_t gpa)
+void cache_unwatch(struct bt_vm *vm, uint64_t gpa)
 {
-	uint8_t *state = &bt->memory->state[memory_offset(bt->memory, gpa, 1) >> PAGE_SHIFT];
-
-	if (!*page_of(bt, gpa))
-		__atomic_fetch_and(state, (uint8_t)~PAGE_HAS_CODE, __ATOMIC_RELAXED);
+	if (!*page_of(vm, gpa))
+		__atomic_fetch_and(state_of(vm, gpa), (uint8_t)~PAGE_HAS_CODE, __ATOMIC_RELAXED);
 }
 
-static void page_remove(struct bt *bt, uint32_t id, uint64_t gpa)
+static void page_remove(struct bt_vm *vm, uint32_t id, uint64_t gpa)
 {
 	uint64_t page = gpa & PAGE_MASK;
-	uint32_t *p = page_of(bt, page);
+	uint32_t *p = page_of(vm, page);
 
 	while (*p && *p != id)
-		p = &bt_block(bt, *p)->page_next[page_slot(bt_block(bt, *p), page)];
+		p = &vm_block(vm, *p)->page_next[page_slot(vm_block(vm, *p), page)];
 	if (*p)
-		*p = bt_block(bt, id)->page_next[page_slot(bt_block(bt, id), page)];
-	cache_unwatch(bt, page);
+		*p = vm_block(vm, id)->page_next[page_slot(vm_block(vm, id), page)];
+	cache_unwatch(vm, page);
 }
 
-/* Takes a block out of everything; its memory stays until its region is evicted. */
-void cache_remove(struct bt *bt, uint32_t id)
+/* Takes a block out of everything; its memory stays until its region is used anew. With the lock. */
+static void cache_remove(struct bt_vm *vm, uint32_t id)
 {
-	struct block *b = bt_block(bt, id);
-	uint32_t *p = &bt->hash[hash_of(b->gpa, b->rip, b->key)];
+	struct block *b = vm_block(vm, id);
+	uint32_t *p = &vm->hash[hash_of(b->gpa, b->rip, b->key)];
 
-	if (b->dead)
+	if (dead(b))
 		return;
-	b->dead = true;
-	bt->eviction++;
 	while (*p && *p != id)
-		p = &bt_block(bt, *p)->hash_next;
+		p = &vm_block(vm, *p)->hash_next;
 	if (*p)
-		*p = b->hash_next;
-	page_remove(bt, id, b->gpa);
-	if (b->len2)
-		page_remove(bt, id, b->gpa2);
-	cache_unchain_all_of(bt, id);
-	unchain_incoming(bt, b);
-	branch_forget(bt, b);
+		__atomic_store_n(p, b->hash_next, __ATOMIC_RELEASE);
+	__atomic_store_n(&b->dead, true, __ATOMIC_SEQ_CST);
+	page_remove(vm, id, b->gpa);
+	if (two_pages(b))
+		page_remove(vm, id, b->gpa2);
+	unchain(vm, b);
+	branch_forget(vm, b);
 }
 
-static void region_evict(struct bt *bt, unsigned r)
+void cache_discard(struct bt_vm *vm, uint32_t id)
 {
-	struct region *region = &bt->region[r];
-
-	for (uint32_t i = r == 0; i < region->blocks; i++)
-		if (!bt_block(bt, r * REGION_BLOCKS + i)->dead) {
-			cache_remove(bt, r * REGION_BLOCKS + i);
-			bt->stats.evicted_blocks++;
-		}
-	LOG(LOG_BT, "region %u evicted: %u blocks", r, region->blocks);
-	bt->stats.evicted_regions++;
-	bt->eviction++;
-	region_reset(bt, r);
-}
-
-void cache_flush(struct bt *bt)
-{
-	for (unsigned r = 0; r < REGIONS; r++)
-		region_evict(bt, r);
-	bt->current = 0;
+	lock_take(&vm->lock);
+	cache_remove(vm, id);
+	lock_release(&vm->lock);
 }
 
 struct block *cache_begin(struct bt *bt)
 {
-	struct region *r = &bt->region[bt->current];
-	struct block *b;
+	struct bt_vm *vm = bt->vm;
+	struct region *r = &vm->region[vm->current];
+	struct block *b = vm_block(vm, vm->current * REGION_BLOCKS + r->blocks);
 
-	if (r->code % REGION_SIZE + BLOCK_CODE_MAX > REGION_HOT ||
-	    (r->cold - 1) % REGION_SIZE + BLOCK_COLD_MAX >= REGION_SIZE || r->blocks >= REGION_BLOCKS ||
-	    r->marks + BLOCK_INSNS_MAX > REGION_MARKS || r->links + BLOCK_LINKS_MAX > REGION_LINKS) {
-		bt->current = (bt->current + 1) % REGIONS;
-		r = &bt->region[bt->current];
-		if (r->blocks > (bt->current == 0))
-			region_evict(bt, bt->current);
-	}
-	b = bt_block(bt, bt->current * REGION_BLOCKS + r->blocks);
 	*b = (struct block){
 		.begin = r->code,
 		.cold_begin = r->cold,
-		.marks = bt->current * REGION_MARKS + r->marks,
-		.links = bt->current * REGION_LINKS + r->links,
+		.marks = vm->current * REGION_MARKS + r->marks,
+		.links = vm->current * REGION_LINKS + r->links,
 	};
-	bt->e.p = bt->rw + r->code;
+	bt->e.p = vm->rw + r->code;
 	return b;
 }
 
 uint32_t cache_commit(struct bt *bt, struct block *b)
 {
-	struct region *r = &bt->region[bt->current];
-	uint32_t id = bt->current * REGION_BLOCKS + r->blocks, *head = &bt->hash[hash_of(b->gpa, b->rip, b->key)];
+	struct bt_vm *vm = bt->vm;
+	struct region *r = &vm->region[vm->current];
+	uint32_t id = vm->current * REGION_BLOCKS + r->blocks, *head = &vm->hash[hash_of(b->gpa, b->rip, b->key)];
 
-	r->blocks++;
 	r->marks += b->insns;
 	r->links += b->link_count;
 	r->code = (b->end + 15) & ~15u;
 	r->cold = b->cold_end;
+	__atomic_store_n(&r->blocks, r->blocks + 1, __ATOMIC_RELEASE);
 	b->hash_next = *head;
-	*head = id;
-	page_insert(bt, id, b->gpa);
-	if (b->len2)
-		page_insert(bt, id, b->gpa2);
+	__atomic_store_n(head, id, __ATOMIC_RELEASE);
+	page_insert(vm, id, b->gpa);
+	if (two_pages(b))
+		page_insert(vm, id, b->gpa2);
 	bt->stats.blocks++;
 	bt->stats.insns += b->insns;
 	bt->stats.host_bytes += b->end - b->begin;
 	bt->stats.cold_bytes += b->cold_end - b->cold_begin;
 	bt->stats.guest_bytes += b->len + b->len2;
-	if (bt->perf_map) {
-		fprintf(bt->perf_map, "%llx %x guest_%llx\n", (unsigned long long)(uintptr_t)bt_host(bt, b->begin),
+	if (vm->perf_map) {
+		fprintf(vm->perf_map, "%llx %x guest_%llx\n", (unsigned long long)(uintptr_t)bt_host(bt, b->begin),
 			b->end - b->begin, (unsigned long long)b->rip);
-		fflush(bt->perf_map);
+		fflush(vm->perf_map);
 	}
 	return id;
 }
 
-uint32_t cache_block_at(const struct bt *bt, uint32_t offset)
+uint32_t cache_block_at(const struct bt_vm *vm, uint32_t offset)
 {
 	unsigned r = offset / REGION_SIZE;
 	bool cold = offset % REGION_SIZE >= REGION_HOT;
-	uint32_t low = r * REGION_BLOCKS + (r == 0), high = r * REGION_BLOCKS + bt->region[r].blocks;
+	uint32_t low = r * REGION_BLOCKS + (r == 0);
+	uint32_t high = r * REGION_BLOCKS + __atomic_load_n(&vm->region[r].blocks, __ATOMIC_ACQUIRE);
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
-		const struct block *b = bt_block(bt, middle);
+		const struct block *b = vm_block(vm, middle);
 
 		if (offset < (cold ? b->cold_begin : b->begin))
 			high = middle;
@@ -434,6 +437,288 @@ uint32_t cache_block_at(const struct bt *bt, uint32_t offset)
 			return middle;
 	}
 	return NO_BLOCK;
+}
+
+/* ---- invalidation ---- */
+
+static bool overlaps(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len) { return a < b + b_len && b < a + a_len; }
+
+static void invalidate_in_page(struct bt_vm *vm, uint64_t gpa, uint64_t len)
+{
+	uint64_t page = gpa & PAGE_MASK;
+	uint32_t *head = page_of(vm, gpa);
+
+	for (uint32_t id = head ? *head : NO_BLOCK, next; id; id = next) {
+		struct block *b = vm_block(vm, id);
+
+		next = b->page_next[page_slot(b, page)];
+		if (overlaps(gpa, len, b->gpa, b->len) || (b->len2 && overlaps(gpa, len, b->gpa2, b->len2))) {
+			cache_remove(vm, id);
+			vm->stats.invalidated++;
+		}
+	}
+}
+
+void cache_invalidate(struct bt_vm *vm, uint64_t gpa, uint64_t len)
+{
+	lock_take(&vm->lock);
+	vm->stats.code_writes++;
+	while (len) {
+		uint64_t room = PAGE_SIZE - (gpa & ~PAGE_MASK), n = room < len ? room : len;
+
+		invalidate_in_page(vm, gpa, n);
+		gpa += n;
+		len -= n;
+	}
+	lock_release(&vm->lock);
+}
+
+static void cache_invalidate_all(struct bt_vm *vm)
+{
+	lock_take(&vm->lock);
+	for (unsigned r = 0; r < REGIONS; r++)
+		for (uint32_t i = r == 0; i < vm->region[r].blocks; i++)
+			cache_remove(vm, r * REGION_BLOCKS + i);
+	lock_release(&vm->lock);
+}
+
+/* ---- epochs ---- */
+
+/* The epoch that all vCPUs but this one have seen, or rest since. */
+static uint64_t seen_by_others(const struct bt_vm *vm, const struct bt *self)
+{
+	uint64_t seen = NOT_ACTIVE;
+
+	for (unsigned n = 0; n < vm->vcpus; n++)
+		if (vm->vcpu[n] && vm->vcpu[n] != self) {
+			uint64_t active = __atomic_load_n(&vm->vcpu[n]->active, __ATOMIC_SEQ_CST);
+
+			seen = active < seen ? active : seen;
+		}
+	return seen;
+}
+
+/* A new epoch, with a page that is watched since, or NOT_ACTIVE. With the lock. */
+static uint64_t epoch_begin(struct bt_vm *vm, uint64_t gpa)
+{
+	uint64_t epoch = vm->epoch + 1;
+
+	__atomic_store_n(&vm->watched[epoch % WATCHED], gpa, __ATOMIC_RELAXED);
+	__atomic_store_n(&vm->epoch, epoch, __ATOMIC_SEQ_CST);
+	return epoch;
+}
+
+static void kick_laggards(const struct bt_vm *vm, const struct bt *self, uint64_t epoch)
+{
+	for (unsigned n = 0; n < vm->vcpus; n++)
+		if (vm->vcpu[n] && vm->vcpu[n] != self &&
+		    __atomic_load_n(&vm->vcpu[n]->active, __ATOMIC_SEQ_CST) < epoch)
+			signal_interrupt(vm->vcpu[n], REQUEST_ENGINE);
+}
+
+/* Waits until all others have seen the epoch. Without the lock; nothing of the cache may be held. */
+static void wait_for_others(struct bt *bt, uint64_t epoch)
+{
+	static const struct timespec pause = { .tv_nsec = 50000 };
+
+	__atomic_store_n(&bt->active, NOT_ACTIVE, __ATOMIC_SEQ_CST); /* others may be waiting for this one */
+	while (seen_by_others(bt->vm, bt) < epoch) {
+		kick_laggards(bt->vm, bt, epoch);
+		syscall(SYS_nanosleep, &pause, NULL);
+	}
+	cache_activate(bt);
+}
+
+static uint64_t sum_add(uint64_t sum, uint64_t value)
+{
+	sum = (sum ^ value) * 0x9e3779b97f4a7c15ull;
+	return sum ^ sum >> 29;
+}
+
+uint64_t cache_sum(const uint8_t *bytes, unsigned count, uint64_t sum)
+{
+	uint64_t word;
+
+	for (; count >= 8; bytes += 8, count -= 8) {
+		__builtin_memcpy(&word, bytes, 8);
+		sum = sum_add(sum, word);
+	}
+	for (unsigned i = 0; i < count; i++)
+		sum = sum_add(sum, bytes[i]);
+	return sum_add(sum, count);
+}
+
+/* Are the guest's bytes still what the block was made from? */
+static bool unchanged(const struct bt_vm *vm, const struct block *b)
+{
+	uint64_t sum = cache_sum(memory_hva(vm->memory, b->gpa, b->len), b->len, 0);
+
+	if (b->len2)
+		sum = cache_sum(memory_hva(vm->memory, b->gpa2, b->len2), b->len2, sum);
+	return sum == b->sum;
+}
+
+static void compare_page(struct bt_vm *vm, uint64_t page)
+{
+	for (uint32_t id = *page_of(vm, page), next; id; id = next) {
+		next = vm_block(vm, id)->page_next[page_slot(vm_block(vm, id), page)];
+		if (!unchanged(vm, vm_block(vm, id))) {
+			cache_remove(vm, id);
+			vm->stats.invalidated++;
+		}
+	}
+}
+
+/* What others may have written unnoticed. With the lock. */
+static void settle(struct bt *bt)
+{
+	uint64_t seen = seen_by_others(bt->vm, bt);
+	struct bt_vm *vm = bt->vm;
+	unsigned left = 0;
+
+	for (unsigned n = 0; n < vm->unsettled_count; n++) {
+		compare_page(vm, vm->unsettled[n].gpa);
+		if (vm->unsettled[n].epoch > seen)
+			vm->unsettled[left++] = vm->unsettled[n];
+	}
+	__atomic_store_n(&vm->unsettled_count, left, __ATOMIC_RELEASE);
+}
+
+void cache_watch(struct bt *bt, uint64_t gpa)
+{
+	uint8_t *state = state_of(bt->vm, gpa);
+	struct bt_vm *vm = bt->vm;
+	uint64_t epoch;
+
+	if (__atomic_load_n(state, __ATOMIC_RELAXED) & PAGE_HAS_CODE)
+		return;
+	__atomic_fetch_or(state, PAGE_HAS_CODE, __ATOMIC_SEQ_CST);
+	mmu_write_protect(bt->cpu, gpa);
+	if (vm->vcpus == 1)
+		return;
+	epoch = epoch_begin(vm, gpa & PAGE_MASK);
+	if (seen_by_others(vm, bt) >= epoch)
+		return; /* all rest, and will drop their entries before they go on */
+	vm->unsettled[vm->unsettled_count].gpa = gpa & PAGE_MASK;
+	vm->unsettled[vm->unsettled_count].epoch = epoch;
+	__atomic_store_n(&vm->unsettled_count, vm->unsettled_count + 1, __ATOMIC_RELEASE);
+	kick_laggards(vm, bt, epoch);
+}
+
+/* Drops entries for writing to pages that have got code since. */
+static void catch_up(struct bt *bt, uint64_t epoch)
+{
+	struct bt_vm *vm = bt->vm;
+
+	for (uint64_t n = bt->seen + 1; n <= epoch && epoch - bt->seen < WATCHED; n++) {
+		uint64_t gpa = __atomic_load_n(&vm->watched[n % WATCHED], __ATOMIC_RELAXED);
+
+		if (gpa != NOT_ACTIVE)
+			mmu_write_protect(bt->cpu, gpa);
+	}
+	if (__atomic_load_n(&vm->epoch, __ATOMIC_SEQ_CST) - bt->seen >= WATCHED) /* some were overwritten, perhaps just now */
+		mmu_write_protect_all(bt->cpu);
+	bt->seen = epoch;
+}
+
+static void take_writes(struct bt *bt)
+{
+	unsigned count = bt->write_count;
+
+	bt->write_count = 0;
+	if (count > WRITES) {
+		cache_invalidate_all(bt->vm);
+		return;
+	}
+	for (unsigned n = 0; n < count; n++)
+		cache_invalidate(bt->vm, bt->write[n].gpa, bt->write[n].len);
+}
+
+void cache_sync(struct bt *bt)
+{
+	uint64_t epoch = __atomic_load_n(&bt->vm->epoch, __ATOMIC_ACQUIRE);
+
+	if (__builtin_expect(epoch != bt->seen, 0))
+		catch_up(bt, epoch);
+	if (__atomic_load_n(&bt->active, __ATOMIC_RELAXED) != epoch)
+		__atomic_store_n(&bt->active, epoch, __ATOMIC_RELEASE);
+	if (__builtin_expect(bt->write_count != 0, 0))
+		take_writes(bt);
+	if (__builtin_expect(__atomic_load_n(&bt->vm->unsettled_count, __ATOMIC_ACQUIRE) != 0, 0)) {
+		lock_take(&bt->vm->lock);
+		settle(bt);
+		lock_release(&bt->vm->lock);
+	}
+}
+
+void cache_activate(struct bt *bt)
+{
+	/* The first store has to be seen before anything is read: whoever does not see it acts before that. */
+	__atomic_store_n(&bt->active, bt->seen, __ATOMIC_SEQ_CST);
+	cache_sync(bt);
+}
+
+void cache_rest(struct bt *bt) { __atomic_store_n(&bt->active, NOT_ACTIVE, __ATOMIC_RELEASE); }
+
+/* ---- regions ---- */
+
+static bool region_full(const struct region *r)
+{
+	return r->code % REGION_SIZE + BLOCK_CODE_MAX > REGION_HOT ||
+	       (r->cold - 1) % REGION_SIZE + BLOCK_COLD_MAX >= REGION_SIZE || r->blocks >= REGION_BLOCKS ||
+	       r->marks + BLOCK_INSNS_MAX > REGION_MARKS || r->links + BLOCK_LINKS_MAX > REGION_LINKS;
+}
+
+/* Removes all blocks of a region; it can be used anew when all vCPUs have seen this. */
+static void region_retire(struct bt_vm *vm, unsigned r)
+{
+	struct region *region = &vm->region[r];
+
+	for (uint32_t i = r == 0; i < region->blocks; i++)
+		if (!dead(vm_block(vm, r * REGION_BLOCKS + i))) {
+			cache_remove(vm, r * REGION_BLOCKS + i);
+			vm->stats.evicted_blocks++;
+		}
+	LOG(LOG_BT, "region %u evicted: %u blocks", r, region->blocks);
+	vm->stats.evicted_regions++;
+	region->retired = epoch_begin(vm, NOT_ACTIVE);
+}
+
+/* Room for a block, taking the lock. The next region is retired when the one before it begins to be
+ * filled, so that vCPUs have long left it when it is needed. */
+static void lock_with_room(struct bt *bt)
+{
+	struct bt_vm *vm = bt->vm;
+	unsigned next;
+
+	lock_take(&vm->lock);
+	for (;;) {
+		uint64_t wait = 0;
+
+		next = (vm->current + 1) % REGIONS;
+		if (vm->unsettled_count + 2 > UNSETTLED_MAX) {
+			settle(bt);
+			if (vm->unsettled_count + 2 > UNSETTLED_MAX)
+				wait = vm->unsettled[0].epoch;
+		}
+		if (!wait && !region_full(&vm->region[vm->current]))
+			return;
+		if (!wait && seen_by_others(vm, bt) < vm->region[next].retired)
+			wait = vm->region[next].retired;
+		if (!wait)
+			break;
+		lock_release(&vm->lock);
+		wait_for_others(bt, wait);
+		lock_take(&vm->lock);
+	}
+	if (vm->region[next].retired) {
+		region_reset(vm, next);
+		vm->resets++;
+	}
+	vm->current = next;
+	next = (next + 1) % REGIONS;
+	if (vm->region[next].blocks > (next == 0))
+		region_retire(vm, next);
 }
 
 /* ---- look-up ---- */
@@ -451,17 +736,13 @@ static bool code_gpa(struct bt *bt, uint64_t linear, uint64_t *gpa)
 	return true;
 }
 
-uint32_t cache_find(struct bt *bt, uint32_t key)
+/* The block for this code, or NO_BLOCK. With or without the lock. */
+static uint32_t look_up(struct bt *bt, uint32_t key, uint64_t linear, uint64_t gpa)
 {
-	struct cpu *cpu = bt->cpu;
-	uint64_t rip = cpu->rip, linear = rip, gpa, gpa2;
+	uint64_t rip = bt->cpu->rip, gpa2;
 
-	if ((key & KEY_CODE) != KEY_CODE64)
-		linear = (uint32_t)(rip + cpu->seg[CS].base);
-	if (!code_gpa(bt, linear, &gpa))
-		return NO_BLOCK;
-	bt->stats.lookups++;
-	for (uint32_t id = bt->hash[hash_of(gpa, rip, key)]; id; id = bt_block(bt, id)->hash_next) {
+	for (uint32_t id = __atomic_load_n(&bt->vm->hash[hash_of(gpa, rip, key)], __ATOMIC_ACQUIRE); id;
+	     id = __atomic_load_n(&bt_block(bt, id)->hash_next, __ATOMIC_ACQUIRE)) {
 		const struct block *b = bt_block(bt, id);
 
 		if (b->gpa != gpa || b->rip != rip || b->key != key)
@@ -470,31 +751,30 @@ uint32_t cache_find(struct bt *bt, uint32_t key)
 			continue;
 		return id;
 	}
-	cpu_fpu_leave(cpu); /* struct assignments end in libc's memcpy, which uses vector registers */
-	return translate(bt, key, rip, linear, gpa);
+	return NO_BLOCK;
 }
 
-/* ---- invalidation ---- */
-
-static bool overlaps(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len) { return a < b + b_len && b < a + a_len; }
-
-void cache_invalidate(struct bt *bt, uint64_t gpa, uint64_t len)
+uint32_t cache_find(struct bt *bt, uint32_t key)
 {
-	bt->stats.code_writes++;
-	while (len) {
-		uint64_t page = gpa & PAGE_MASK, n = page + PAGE_SIZE - gpa < len ? page + PAGE_SIZE - gpa : len;
-		uint32_t *head = page_of(bt, gpa);
+	struct cpu *cpu = bt->cpu;
+	uint64_t rip = cpu->rip, linear = rip, gpa;
+	uint32_t id;
 
-		for (uint32_t id = head ? *head : NO_BLOCK, next; id; id = next) {
-			struct block *b = bt_block(bt, id);
-
-			next = b->page_next[page_slot(b, page)];
-			if (overlaps(gpa, n, b->gpa, b->len) || (b->len2 && overlaps(gpa, n, b->gpa2, b->len2))) {
-				cache_remove(bt, id);
-				bt->stats.invalidated++;
-			}
-		}
-		gpa += n;
-		len -= n;
-	}
+	if ((key & KEY_CODE) != KEY_CODE64)
+		linear = (uint32_t)(rip + cpu->seg[CS].base);
+	if (!code_gpa(bt, linear, &gpa))
+		return NO_BLOCK;
+	if (__builtin_expect(bt->write_count != 0, 0)) /* an A bit, in a page with code */
+		take_writes(bt);
+	bt->stats.lookups++;
+	id = look_up(bt, key, linear, gpa);
+	if (id)
+		return id;
+	cpu_fpu_leave(cpu); /* struct assignments end in libc's memcpy, which uses vector registers */
+	lock_with_room(bt);
+	id = look_up(bt, key, linear, gpa); /* another vCPU may have been faster */
+	if (!id)
+		id = translate(bt, key, rip, linear, gpa);
+	lock_release(&bt->vm->lock);
+	return id;
 }

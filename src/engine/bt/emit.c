@@ -201,6 +201,15 @@ uint8_t *emit_jcc8(struct emitter *e, unsigned cc)
 	return e->p - 1;
 }
 
+void emit_align_rel32(struct emitter *e, unsigned opcode)
+{
+	static const uint8_t nops[3][3] = { { 0x90 }, { 0x66, 0x90 }, { 0x0f, 0x1f, 0x00 } };
+	unsigned at = (emit_offset(e) + opcode) & 7;
+
+	for (unsigned i = 0; at > 4 && i < 8 - at; i++)
+		emit8(e, nops[7 - at][i]);
+}
+
 uint32_t emit_jmp32(struct emitter *e)
 {
 	emit8(e, 0xe9);
@@ -242,7 +251,8 @@ void patch32(uint8_t *base, uint32_t at, uint32_t target)
 {
 	uint32_t rel = target - (at + 4);
 
-	__builtin_memcpy(base + at, &rel, 4);
+	/* One store: other vCPUs may be about to run the instruction. */
+	__asm__ volatile("movl %1, (%0)" : : "r"(base + at), "r"(rel) : "memory");
 }
 
 /* ---- the rest ---- */

@@ -107,6 +107,9 @@ void emit_shift_reg(struct emitter *e, enum shift shift, host_reg to, host_reg f
 /* Jumps. Those with a rel8 or rel32 give the place of the displacement, for patch_*. Keep flags. */
 uint8_t *emit_jrcxz(struct emitter *e);
 uint8_t *emit_jmp8(struct emitter *e);
+/* What follows, `opcode` bytes and a rel32, can be patched while it runs: the rel32 is in one aligned quadword
+ * (APM 2, 7.6.1). Keeps flags. */
+void emit_align_rel32(struct emitter *e, unsigned opcode);
 uint32_t emit_jmp32(struct emitter *e);              /* offset of the displacement in the cache */
 uint32_t emit_jcc32(struct emitter *e, unsigned cc);
 uint8_t *emit_jcc8(struct emitter *e, unsigned cc);

@@ -269,6 +269,7 @@ static bool jcc(struct translator *t, const struct insn *i)
 
 	if (!branch_target(t, i, &target))
 		return false;
+	emit_align_rel32(t->e, 2);
 	emit_goto_from(t, emit_jcc32(t->e, i->cc), target);
 	return true;
 }
@@ -289,6 +290,7 @@ static bool loop(struct translator *t, const struct insn *i)
 	not_taken = emit_jrcxz(e);
 	if (i->id != INSN_LOOP)
 		by_zf = emit_jcc8(e, i->id == INSN_LOOPE ? 5 : 4);
+	emit_align_rel32(e, 1);
 	emit_goto_from(t, emit_jmp32(e), target);
 	patch8(e, not_taken);
 	if (by_zf)
@@ -311,6 +313,7 @@ static bool jcxz(struct translator *t, const struct insn *i)
 	taken = emit_jrcxz(e);
 	not_taken = emit_jmp8(e);
 	patch8(e, taken);
+	emit_align_rel32(e, 1);
 	emit_goto_from(t, emit_jmp32(e), target);
 	patch8(e, not_taken);
 	return true;

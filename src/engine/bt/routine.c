@@ -6,7 +6,8 @@
  *   miss              blocks call it when a TLB look-up fails: address in r10, which access in ecx, id in r11d
  *
  * enter and miss end in a stretch that looks at cpu->request and then loads guest state. A kick whose
- * signal arrives in it starts it over (signal.c), so that no request is overlooked.
+ * signal arrives in it starts it over (signal.c), so that no request is overlooked. A request leaves the
+ * block at the instruction whose access missed, of which nothing has been done yet.
  */
 #include "engine/bt/bt.h"
 
@@ -74,32 +75,29 @@ static void emit_return(struct emitter *e)
 	emit8(e, 0xc3);
 }
 
-static void routine_enter(struct bt *bt)
+static void routine_enter(struct bt_vm *vm, struct emitter *e)
 {
-	struct emitter *e = &bt->e;
 	uint32_t requested;
 
-	bt->enter = (uint32_t (*)(struct cpu *, const void *))(uintptr_t)bt_host(bt, emit_offset(e));
+	vm->enter = (uint32_t (*)(struct cpu *, const void *))(uintptr_t)(vm->rx + emit_offset(e));
 	for (unsigned i = 0; i < SAVED; i++)
 		emit_push(e, saved[i]);
 	emit_push(e, RSI);
 	emit_store(e, RSP, mem_gs(WORD(WORD_RSP)));
-	bt->enter_restart = emit_offset(e);
+	vm->enter_restart = emit_offset(e);
 	requested = emit_if_request(e);
 	emit_load_flags(e);
 	emit_load_guest(e);
 	emit_jmp_mem(e, (struct host_mem){ .base = RSP, .index = REG_NONE, .scale = 1 });
-	bt->enter_end = emit_offset(e);
-	patch32(bt->rw, requested, emit_offset(e));
+	vm->enter_end = emit_offset(e);
+	patch32(vm->rw, requested, emit_offset(e));
 	emit_mov_imm(e, RAX, LEAVE_REQUEST);
 	emit_return(e);
 }
 
-static void routine_leave(struct bt *bt)
+static void routine_leave(struct bt_vm *vm, struct emitter *e)
 {
-	struct emitter *e = &bt->e;
-
-	bt->leave = emit_offset(e);
+	vm->leave = emit_offset(e);
 	emit_save_guest(e);
 	emit_store(e, R10, mem_gs(WORD(WORD_BLOCK)));
 	emit_mov(e, 4, RAX, RCX);
@@ -107,12 +105,11 @@ static void routine_leave(struct bt *bt)
 	emit_return(e);
 }
 
-static void routine_miss(struct bt *bt)
+static void routine_miss(struct bt_vm *vm, struct emitter *e)
 {
-	struct emitter *e = &bt->e;
-	uint32_t gone, requested, restore;
+	uint32_t gone, requested;
 
-	bt->miss = emit_offset(e);
+	vm->miss = emit_offset(e);
 	emit_save_guest(e);
 	emit_save_flags(e);
 	emit_store(e, R10, mem_gs(WORD(WORD_ADDRESS)));
@@ -127,32 +124,30 @@ static void routine_miss(struct bt *bt)
 	emit_modrm_reg(e, RAX, RAX);
 	gone = emit_jcc32(e, 5);
 
-	bt->miss_restart = emit_offset(e);
+	vm->miss_restart = emit_offset(e);
 	emit_load(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
 	requested = emit_if_request(e);
-	restore = emit_offset(e);
 	emit_load_flags(e);
 	emit_load_guest(e);
 	emit_load(e, R10, mem_gs(WORD(WORD_ADDRESS)));
 	emit8(e, 0xc3);
-	bt->miss_end = emit_offset(e);
+	vm->miss_end = emit_offset(e);
 
-	patch32(bt->rw, requested, emit_offset(e));
-	emit_load(e, RSI, mem_at(RSP, 0));
+	patch32(vm->rw, requested, emit_offset(e));
 	emit_add_imm(e, RSP, -8);
 	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
 	emit_call_mem(e, mem_gs(WORD(WORD_STOP_FN)));
-	emit_load(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
-	emit_jmp_to(e, restore);
 
-	patch32(bt->rw, gone, emit_offset(e));
+	patch32(vm->rw, gone, emit_offset(e));
 	emit_return(e);
 }
 
-void routine_init(struct bt *bt)
+void routine_init(struct bt_vm *vm)
 {
-	bt->e.p = bt->rw;
-	routine_enter(bt);
-	routine_leave(bt);
-	routine_miss(bt);
+	struct emitter e = { .p = vm->rw, .base = vm->rw };
+
+	routine_enter(vm, &e);
+	routine_leave(vm, &e);
+	routine_miss(vm, &e);
+	vm->routines_end = emit_offset(&e);
 }

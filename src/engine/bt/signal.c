@@ -4,8 +4,9 @@
  *
  * Both handlers run on the vCPU's thread, in the middle of translated code or anywhere else. A fault in
  * a block leaves it at the start of the guest instruction, which the interpreter then runs, and raises
- * what is to be raised. A kick takes the links of the block that is running off, so that it leaves at
- * its end; that costs loops nothing while nobody kicks.
+ * what is to be raised. A kick leaves the block at once if nothing of the guest instruction has been done
+ * yet; else it sets the host's trap flag and looks again after each host instruction. Loops pay nothing
+ * for that while nobody kicks, and the code, which other vCPUs may be in, stays as it is.
  */
 #include <asm/prctl.h>
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include "engine/interp/hostfault.h"
 
 #define KICK_SIGNAL (SIGRTMIN + 5)
+#define HOST_TF 0x100
 
 static __thread struct bt *running;    /* the vCPU that this thread is in */
 static __thread struct cpu *gs_base;   /* what gs points at */
@@ -60,73 +62,98 @@ static bool on_fault(int sig, siginfo_t *info, void *context)
 	(void)info;
 	if (!bt || !in_cache(bt, uc, &offset))
 		return false;
-	id = cache_block_at(bt, offset);
+	id = cache_block_at(bt->vm, offset);
 	if (id == NO_BLOCK)
 		return false;
 	uc->uc_mcontext.gregs[REG_RCX] = LEAVE_CODE(LEAVE_INTERPRET, insn_at(bt, bt_block(bt, id), offset), 0);
 	uc->uc_mcontext.gregs[REG_R10] = id;
+	uc->uc_mcontext.gregs[REG_EFL] &= ~HOST_TF;
 	go(bt, uc, bt->leave);
 	return true;
 }
 
 /* ---- kicks ---- */
 
-static void stop_block(struct bt *bt, uint32_t id)
+/* In a branch's look-up: to what leaves with the target. */
+static bool stop_in_branch(struct bt *bt, ucontext_t *uc, const struct block *b, uint32_t offset)
 {
-	cache_unchain_all_of(bt, id);
-	/* Every branch now looks at entry 0, which is empty. */
-	bt->cpu->engine_word[WORD_BRANCH_MASK] = 0;
-	for (unsigned m = 0; m < BRANCH_MODES; m++)
-		bt->cpu->branch_cache->mode[m].minus_target[0] = TLB_EMPTY;
+	for (unsigned n = 0; n < b->link_count; n++) {
+		const struct link *l = &bt->links[b->links + n];
+
+		if (l->kind == LINK_BRANCH && l->stub && offset >= l->site && offset < l->end) {
+			go(bt, uc, l->stub);
+			return true;
+		}
+	}
+	return false;
 }
 
-/* What the miss routine calls when a request came while it was away. */
-static void stop_at(struct cpu *cpu, const uint8_t *host)
+/* Has nothing been done of the instruction at `offset`? Its number, in *insn. */
+static bool at_beginning(const struct bt *bt, const struct block *b, uint32_t offset, unsigned *insn)
 {
-	struct bt *bt = bt_of(cpu);
-	uint32_t id = cache_block_at(bt, (uint32_t)(host - bt->rx));
-
-	if (id != NO_BLOCK)
-		stop_block(bt, id);
+	*insn = 0;
+	if (offset >= b->begin && offset < b->entry) /* the way out for want of vector state */
+		return true;
+	if (offset < b->begin || offset >= b->end)
+		return false;
+	*insn = insn_at(bt, b, offset);
+	return offset <= b->entry + bt->marks[b->marks + *insn].commit;
 }
 
+/* A request is there. True: translated code will be left; false: not yet, look again after the next
+ * host instruction. */
+static bool stop(struct bt *bt, ucontext_t *uc)
+{
+	struct bt_vm *vm = bt->vm;
+	uint32_t offset, id;
+	unsigned insn;
+
+	if (!in_cache(bt, uc, &offset))
+		return true; /* the request is seen before translated code is entered */
+	if (offset >= vm->enter_restart && offset < vm->enter_end) {
+		uc->uc_mcontext.gregs[REG_RSP] = (greg_t)bt->cpu->engine_word[WORD_RSP];
+		go(bt, uc, vm->enter_restart);
+		return true;
+	}
+	if (offset >= vm->miss_restart && offset < vm->miss_end) {
+		go(bt, uc, vm->miss_restart);
+		return true;
+	}
+	id = cache_block_at(vm, offset);
+	if (id == NO_BLOCK)
+		return offset < vm->routines_end; /* on the way out */
+	if (stop_in_branch(bt, uc, bt_block(bt, id), offset))
+		return true;
+	if (!at_beginning(bt, bt_block(bt, id), offset, &insn))
+		return false;
+	uc->uc_mcontext.gregs[REG_RCX] = LEAVE_CODE(LEAVE_STOP, insn, 0);
+	uc->uc_mcontext.gregs[REG_R10] = id;
+	go(bt, uc, bt->leave);
+	return true;
+}
+
+/* The kick, and the host's trap flag after it. */
 static void on_kick(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
 	struct bt *bt = running;
-	uint32_t offset, id;
 
-	(void)sig;
 	(void)info;
-	if (!bt || !__atomic_load_n(&bt->cpu->request, __ATOMIC_RELAXED) || !in_cache(bt, uc, &offset))
-		return; /* not in translated code: the request is seen before it is entered */
-	bt->stats.kicks++;
-	if (offset >= bt->enter_restart && offset < bt->enter_end) {
-		uc->uc_mcontext.gregs[REG_RSP] = (greg_t)bt->cpu->engine_word[WORD_RSP];
-		go(bt, uc, bt->enter_restart);
-		return;
-	}
-	if (offset >= bt->miss_restart && offset < bt->miss_end) {
-		go(bt, uc, bt->miss_restart);
-		return;
-	}
-	id = cache_block_at(bt, offset);
-	if (id == NO_BLOCK)
-		return;
-	stop_block(bt, id);
-	for (unsigned n = 0; n < bt_block(bt, id)->link_count; n++) {
-		const struct link *l = &bt->links[bt_block(bt, id)->links + n];
-
-		if (l->kind == LINK_BRANCH && offset >= l->site && offset < l->stub)
-			go(bt, uc, l->site);
+	if (sig == KICK_SIGNAL && bt)
+		bt->stats.kicks++;
+	uc->uc_mcontext.gregs[REG_EFL] &= ~HOST_TF;
+	if (bt && __atomic_load_n(&bt->cpu->request, __ATOMIC_RELAXED) && !stop(bt, uc)) {
+		uc->uc_mcontext.gregs[REG_EFL] |= HOST_TF;
+		bt->stats.steps++;
 	}
 }
 
-void signal_kick(struct bt *bt)
+/* From any thread. */
+void signal_interrupt(struct bt *bt, uint32_t request)
 {
 	int tid;
 
-	__atomic_fetch_or(&bt->cpu->request, REQUEST_EXIT, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&bt->cpu->request, request, __ATOMIC_SEQ_CST);
 	tid = __atomic_load_n(&bt->tid, __ATOMIC_SEQ_CST);
 	if (tid && tid != thread_id)
 		syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
@@ -144,7 +171,7 @@ static void init(void)
 	hostfault_install();
 	if (!hostfault_add(on_fault))
 		init_error = -ENOSPC;
-	else if (sigaction(KICK_SIGNAL, &sa, NULL) < 0)
+	else if (sigaction(KICK_SIGNAL, &sa, NULL) < 0 || sigaction(SIGTRAP, &sa, NULL) < 0)
 		init_error = -errno;
 }
 
@@ -163,7 +190,6 @@ void signal_enter(struct bt *bt)
 		gs_base = bt->cpu;
 		thread_id = (int)syscall(SYS_gettid);
 		interp_prepare(bt->cpu);
-		bt->cpu->engine_word[WORD_STOP_FN] = (uint64_t)(uintptr_t)stop_at;
 	}
 	running = bt;
 	__atomic_store_n(&bt->tid, thread_id, __ATOMIC_SEQ_CST);

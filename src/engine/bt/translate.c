@@ -4,7 +4,7 @@
  * A block goes on over conditional branches that are not taken and ends at any other branch, at what the
  * interpreter has to do, or at the end of its page. Up to the first store or register write of an
  * instruction's translation nothing of the guest has changed, so that a fault can start it over in the
- * interpreter.
+ * interpreter, and a kick leave there. Runs under the cache's lock.
  * Tails, behind the block's straight line: TLB misses, unchained jumps, everything not expected.
  */
 #include "cpu/cpuid.h"
@@ -56,7 +56,7 @@ static bool chainable(const struct translator *t, uint64_t target)
 	return offset < PAGE_SIZE - INSN_MAX_LEN && !t->bt->unchained;
 }
 
-/* r10 = target: through the branch cache of mode `key`. A kick may start it over at any place. */
+/* r10 = target: through the branch cache of mode `key`. A kick may go to its stub from any place. */
 void emit_branch(struct translator *t, unsigned link)
 {
 	unsigned mode = branch_mode(t->bt, t->bt->links[t->b->links + link].key);
@@ -74,11 +74,12 @@ void emit_branch(struct translator *t, unsigned link)
 		hit = emit_jrcxz(e);
 		struct tail *tail = add_tail(t, TAIL_LEAVE);
 		tail->leave = LEAVE_CODE(LEAVE_BRANCH, link, 0);
+		tail->link = (uint8_t)link;
 		tail->site = emit_jmp32(e);
 		patch8(e, hit);
 		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].code) +
 			     (int32_t)(mode * sizeof(t->cpu->branch_cache->mode[0])), R11));
-		t->bt->links[t->b->links + link].stub = emit_offset(e); /* where the sequence ends */
+		t->bt->links[t->b->links + link].end = emit_offset(e);
 		return;
 	}
 	emit_store(e, R10, mem_gs(G(rip)));
@@ -94,6 +95,7 @@ void emit_goto(struct translator *t, uint64_t target, uint32_t key)
 
 		tail = add_tail(t, TAIL_LINK);
 		tail->link = (uint8_t)link;
+		emit_align_rel32(t->e, 1);
 		tail->site = emit_jmp32(t->e);
 	} else {
 		unsigned link = add_link(t, LINK_BRANCH, target, key);
@@ -135,8 +137,10 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		emit_leave(t, LEAVE_CODE(LEAVE_LINK, tail->link, 0));
 		break;
 	case TAIL_LEAVE:
-		if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH)
+		if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH) {
+			l->stub = emit_offset(e);
 			emit_store(e, R10, mem_gs(G(rip)));
+		}
 		emit_leave(t, tail->leave);
 		break;
 	case TAIL_BRANCH:
@@ -253,32 +257,20 @@ static void decode_ahead(struct translator *t, const uint8_t *code, unsigned ava
 	}
 }
 
-/* From now on stores to the page are noticed. */
-static void watch_page(struct bt *bt, uint64_t gpa)
-{
-	uint8_t *state = &bt->memory->state[memory_offset(bt->memory, gpa, 1) >> PAGE_SHIFT];
-
-	if (__atomic_load_n(state, __ATOMIC_RELAXED) & PAGE_HAS_CODE)
-		return;
-	__atomic_fetch_or(state, PAGE_HAS_CODE, __ATOMIC_SEQ_CST);
-	mmu_write_protect(bt->cpu, gpa);
-}
-
 /* The first instruction does not end in its page. */
 static bool decode_across(struct translator *t, uint64_t linear, unsigned bits, unsigned first)
 {
 	struct cpu *cpu = t->cpu;
 	struct mmu_translation second;
-	uint8_t bytes[16];
 	unsigned got;
 
 	if (mmu_translate(cpu, (linear | 0xfff) + 1, MMU_FETCH, &second) != X_OK ||
 	    memory_offset(t->bt->memory, second.gpa, PAGE_SIZE) == MEMORY_NOT_RAM)
 		return false;
-	watch_page(t->bt, second.gpa);
-	if (mmu_fetch(cpu, linear, bytes, INSN_MAX_LEN, &got) != X_OK)
+	cache_watch(t->bt, second.gpa);
+	if (mmu_fetch(cpu, linear, t->bytes, INSN_MAX_LEN, &got) != X_OK)
 		return false;
-	decode_ahead(t, bytes, got, bits, true);
+	decode_ahead(t, t->bytes, got, bits, true);
 	if (!t->count || t->insn[0].len <= first)
 		return false;
 	t->b->gpa2 = second.gpa;
@@ -343,9 +335,13 @@ static void emit_block(struct translator *t)
 			t->count = t->insn_index;
 			break;
 		}
-		t->bt->marks[b->marks + t->insn_index] =
-			(struct mark){ (uint16_t)(emit_offset(e) - b->entry), t->offset[t->insn_index] };
+		struct mark *mark = &t->bt->marks[b->marks + t->insn_index];
+		t->commit = emit_offset(e);
+		*mark = (struct mark){ .host = (uint16_t)(t->commit - b->entry), .guest = t->offset[t->insn_index] };
+		if (window)
+			b->shadowed |= 1ull << t->insn_index;
 		translate_insn(t, i);
+		mark->commit = (uint16_t)(t->commit - b->entry);
 		if (window && !t->ended)
 			inline_after_sti(t);
 		window = i->id == INSN_STI && !t->ended;
@@ -369,6 +365,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	static __thread struct translator translator;
 	struct translator *t = &translator;
 	unsigned first = (unsigned)(PAGE_SIZE - (gpa & ~PAGE_MASK));
+	unsigned avail = first < BLOCK_INSNS_MAX * INSN_MAX_LEN ? first : BLOCK_INSNS_MAX * INSN_MAX_LEN;
 	uint32_t id;
 
 	t->bt = bt;
@@ -382,14 +379,18 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->b->gpa = gpa;
 	t->b->key = key;
 	t->id = (uint32_t)(t->b - bt->blocks);
-	watch_page(bt, gpa);
-	decode_ahead(t, memory_hva(bt->memory, gpa, first), first, KEY_CODE_BITS(key), false);
+	cache_watch(bt, gpa);
+	__builtin_memcpy(t->bytes, memory_hva(bt->memory, gpa, avail), avail);
+	decode_ahead(t, t->bytes, avail, KEY_CODE_BITS(key), false);
 	if (!t->count && (first >= INSN_MAX_LEN || !decode_across(t, linear, KEY_CODE_BITS(key), first))) {
-		cache_unwatch(bt, gpa);
+		cache_unwatch(bt->vm, gpa);
 		return NO_BLOCK;
 	}
 	access_plan(t);
 	emit_block(t);
+	t->b->sum = cache_sum(t->bytes, t->b->len, 0);
+	if (t->b->len2)
+		t->b->sum = cache_sum(t->bytes + t->b->len, t->b->len2, t->b->sum);
 	id = cache_commit(bt, t->b);
 	_Static_assert(TAILS_MAX * 32 <= BLOCK_COLD_MAX, "no tail is longer than 32 bytes");
 	LOG(LOG_BT, "block %u at %#llx gpa %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
