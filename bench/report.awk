@@ -1,4 +1,4 @@
-# The report of bench/run: reads `ROW OPS` lines, then the samples; prints tables in Markdown.
+# The report of bench/run: reads `ROW OPS PART` lines, then the samples; prints tables in Markdown.
 # Exit status 1 when checksums differ. Plain POSIX awk.
 
 function sorted(key,    n, i, j, v) {
@@ -27,13 +27,128 @@ function time_text(ns) {
 	return ns < 1000 ? sprintf("%.2f ns", ns) : ns < 1e6 ? sprintf("%.2f µs", ns / 1e3) : sprintf("%.2f ms", ns / 1e6)
 }
 
-function geometric_mean(a, b,    i, n, sum) {
+function geometric_mean(of, a, b,    i, n, sum) {
 	for (i = 1; i <= rows; i++)
-		if (((a, row[i]) in ns) && ((b, row[i]) in ns)) {
+		if (part[row[i]] == of && ((a, row[i]) in ns) && ((b, row[i]) in ns)) {
 			sum += log(ns[a, row[i]] / ns[b, row[i]])
 			n++
 		}
 	return n ? exp(sum / n) : 0
+}
+
+# The head of a table with a column an engine; `ratios`: those between them too.
+function print_head(first, ratios,    e, head, rule) {
+	head = "| " first " |"
+	rule = "|---|"
+	for (e = 1; e <= engine_count; e++) {
+		head = head " " title[engine[e]] " |"
+		rule = rule "---|"
+	}
+	if (ratios && present["host"])
+		for (e = 1; e <= engine_count; e++)
+			if (engine[e] != "host") {
+				head = head " " title[engine[e]] " / host |"
+				rule = rule "---|"
+			}
+	if (ratios && versus) {
+		head = head " TCG / Ringside |"
+		rule = rule "---|"
+	}
+	print head
+	print rule
+}
+
+function print_boot(    e, key) {
+	print "## Boot to init\n"
+	print "| | seconds | fastest | slowest |"
+	print "|---|---|---|---|"
+	for (e = 1; e <= engine_count; e++) {
+		key = engine[e] " boot"
+		if (!count[key])
+			continue
+		boot[engine[e]] = median(key)
+		printf "| %s | %.2f | %.2f | %.2f |\n", title[engine[e]], boot[engine[e]], list[1], list[count[key]]
+	}
+	print ""
+}
+
+# Seconds for the full work, and ratios: the rows of a part, and their geometric mean.
+function print_rows(of, mean,    i, e, line, ratio, any) {
+	for (i = 1; i <= rows; i++) {
+		if (part[row[i]] != of)
+			continue
+		line = ""
+		for (e = 1; e <= engine_count; e++)
+			if ((engine[e], row[i]) in ns)
+				line = line sprintf(" %.4f%s |", ns[engine[e], row[i]] * full_ops[row[i]] / 1e9, \
+					by_host_clock[engine[e], row[i]] ? "*" : "")
+		if (line == "")
+			continue
+		any = 1
+		if (present["host"])
+			for (e = 1; e <= engine_count; e++)
+				if (engine[e] != "host")
+					line = line sprintf(" %.2f |", ns[engine[e], row[i]] / ns["host", row[i]])
+		if (versus) {
+			ratio = ns["tcg", row[i]] / ns["ringside", row[i]]
+			line = line sprintf(" %.2f |", ratio)
+			if (ratio < 1)
+				slower = slower " " row[i]
+		}
+		print "| " row[i] " |" line
+	}
+	if (!any)
+		return
+	line = "| **" mean "** |"
+	for (e = 1; e <= engine_count; e++)
+		line = line " |"
+	if (present["host"])
+		for (e = 1; e <= engine_count; e++)
+			if (engine[e] != "host")
+				line = line sprintf(" **%.2f** |", geometric_mean(of, engine[e], "host"))
+	if (versus)
+		line = line sprintf(" **%.2f** |", geometric_mean(of, "tcg", "ringside"))
+	print line
+}
+
+function print_operations(    i, e, line) {
+	print "\n## Time of one operation: median (fastest to slowest round)\n"
+	print_head("row", 0)
+	for (i = 1; i <= rows; i++) {
+		if (part[row[i]] == "two")
+			continue
+		line = ""
+		for (e = 1; e <= engine_count; e++)
+			if ((engine[e], row[i]) in ns)
+				line = line sprintf(" %s (%s to %s) |", time_text(ns[engine[e], row[i]]), \
+					time_text(least[engine[e], row[i]]), time_text(most[engine[e], row[i]]))
+		if (line != "")
+			print "| " row[i] " |" line
+	}
+}
+
+# How much longer two processes took than one, in the same machine: the median of the rounds.
+function print_two(    i, e, r, one, two, key, line, name) {
+	print "\n## Two processes on two CPUs: time relative to one process\n"
+	print_head("row", 0)
+	for (i = 1; i <= rows; i++) {
+		if (part[row[i]] != "two" || row[i] !~ /\.1$/)
+			continue
+		name = row[i]
+		sub(/\.1$/, "", name)
+		line = ""
+		for (e = 1; e <= engine_count; e++) {
+			one = engine[e] " " name ".1 outside"
+			two = engine[e] " " name ".2 outside"
+			key = engine[e] " " name " ratio"
+			for (r = 1; r <= count[one]; r++)
+				add(key, sample[two, r] / sample[one, r])
+			if (count[key])
+				line = line sprintf(" %.2f (%.2f to %.2f) |", median(key), list[1], list[count[key]])
+		}
+		if (line != "")
+			print "| " name " |" line
+	}
 }
 
 BEGIN {
@@ -44,11 +159,13 @@ BEGIN {
 	title["interp"] = "Ringside interp"
 	for (i = 1; i <= engine_count; i++)
 		present[engine[i]] = 1
+	versus = present["tcg"] && present["ringside"]
 }
 
-NF == 2 {
+NF == 3 {
 	row[++rows] = $1
 	full_ops[$1] = $2
+	part[$1] = $3
 	next
 }
 
@@ -58,6 +175,7 @@ $3 == "boot" {
 }
 
 {
+	any[part[$3]] = 1
 	inside = $5 / $4
 	outside = $6 / $4
 	add($2 " " $3 " inside", inside)
@@ -76,26 +194,11 @@ $3 == "boot" {
 END {
 	if (wrong)
 		exit 1
-
-	# Boot.
 	for (e = 1; e <= engine_count; e++)
 		if (count[engine[e] " boot"])
 			boots = 1
-	if (boots) {
-		print "## Boot to init\n"
-		print "| | seconds | fastest | slowest |"
-		print "|---|---|---|---|"
-		for (e = 1; e <= engine_count; e++) {
-			key = engine[e] " boot"
-			if (!count[key])
-				continue
-			boot[engine[e]] = median(key)
-			printf "| %s | %.2f | %.2f | %.2f |\n", title[engine[e]], boot[engine[e]], list[1], list[count[key]]
-		}
-		print ""
-	}
-
-	# Rows: seconds for the full work, and ratios.
+	if (boots)
+		print_boot()
 	for (i = 1; i <= rows; i++)
 		for (e = 1; e <= engine_count; e++) {
 			key = engine[e] " " row[i]
@@ -105,85 +208,24 @@ END {
 			ns[engine[e], row[i]] = median(key (by_host_clock[engine[e], row[i]] ? " outside" : " inside"))
 			least[engine[e], row[i]] = list[1]
 			most[engine[e], row[i]] = list[count[key " inside"]]
-			any = 1
 		}
-	if (!any)
-		exit 0
-	print "## Rows: seconds for the same work\n"
-	header = "| row |"
-	rule = "|---|"
-	for (e = 1; e <= engine_count; e++) {
-		header = header " " title[engine[e]] " |"
-		rule = rule "---|"
+	if (any["rows"] || any["work"]) {
+		print "## Rows: seconds for the same work\n"
+		print_head("row", 1)
+		print_rows("rows", "geometric mean")
+		print_rows("work", "geometric mean, real work")
+		print_operations()
 	}
-	if (present["host"])
-		for (e = 1; e <= engine_count; e++)
-			if (engine[e] != "host") {
-				header = header " " title[engine[e]] " / host |"
-				rule = rule "---|"
-			}
-	versus = present["tcg"] && present["ringside"]
-	if (versus) {
-		header = header " TCG / Ringside |"
-		rule = rule "---|"
-	}
-	print header
-	print rule
-	for (i = 1; i <= rows; i++) {
-		line = ""
-		for (e = 1; e <= engine_count; e++)
-			if ((engine[e], row[i]) in ns)
-				line = line sprintf(" %.4f%s |", ns[engine[e], row[i]] * full_ops[row[i]] / 1e9, \
-					by_host_clock[engine[e], row[i]] ? "*" : "")
-		if (line == "")
-			continue
-		if (present["host"])
-			for (e = 1; e <= engine_count; e++)
-				if (engine[e] != "host")
-					line = line sprintf(" %.2f |", ns[engine[e], row[i]] / ns["host", row[i]])
-		if (versus) {
-			ratio = ns["tcg", row[i]] / ns["ringside", row[i]]
-			line = line sprintf(" %.2f |", ratio)
-			if (ratio < 1)
-				slower = slower " " row[i]
-		}
-		print "| " row[i] " |" line
-	}
-	line = "| **geometric mean** |"
-	for (e = 1; e <= engine_count; e++)
-		line = line " |"
-	if (present["host"])
-		for (e = 1; e <= engine_count; e++)
-			if (engine[e] != "host")
-				line = line sprintf(" **%.2f** |", geometric_mean(engine[e], "host"))
-	if (versus)
-		line = line sprintf(" **%.2f** |", geometric_mean("tcg", "ringside"))
-	print line
-
-	print "\n## Time of one operation: median (fastest to slowest round)\n"
-	header = "| row |"
-	rule = "|---|"
-	for (e = 1; e <= engine_count; e++) {
-		header = header " " title[engine[e]] " |"
-		rule = rule "---|"
-	}
-	print header
-	print rule
-	for (i = 1; i <= rows; i++) {
-		line = ""
-		for (e = 1; e <= engine_count; e++)
-			if ((engine[e], row[i]) in ns)
-				line = line sprintf(" %s (%s to %s) |", time_text(ns[engine[e], row[i]]), \
-					time_text(least[engine[e], row[i]]), time_text(most[engine[e], row[i]]))
-		if (line != "")
-			print "| " row[i] " |" line
-	}
-
-	if (versus) {
+	if (any["two"])
+		print_two()
+	if (versus && (any["rows"] || any["work"])) {
 		print "\n## Against QEMU's TCG\n"
 		if (("ringside" in boot) && ("tcg" in boot))
 			printf "- Boot to init: %.2f times faster.\n", boot["tcg"] / boot["ringside"]
-		printf "- Geometric mean over the rows: %.2f times faster.\n", geometric_mean("tcg", "ringside")
+		if (any["rows"])
+			printf "- Geometric mean over the rows: %.2f times faster.\n", geometric_mean("rows", "tcg", "ringside")
+		if (any["work"])
+			printf "- Geometric mean over real work: %.2f times faster.\n", geometric_mean("work", "tcg", "ringside")
 		print "- Rows slower than TCG:" (slower == "" ? " none" : slower) "."
 	}
 }

@@ -53,6 +53,9 @@ uint64_t row_exec(void);
 uint64_t row_pipe(void);
 uint64_t row_signal(void);
 
+/* command.c: runs a program to its end; a hash of all that it printed. A status other than 0 ends the benchmark. */
+uint64_t command_run(char *const *arguments);
+
 /* The program's own path, for row_exec: run as `PATH exit`, it exits with EXEC_STATUS at once. */
 extern const char *bench_path;
 #define EXEC_STATUS 42

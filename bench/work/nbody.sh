@@ -1,0 +1,1 @@
+exec python3 -I -S -B /work/nbody.py 20000
