@@ -37,6 +37,9 @@ extern const struct engine *const engines[];        /* NULL-terminated, best fir
 /* interp: runs exactly one instruction (or one iteration group of a REP) at cpu->rip, delivering
  * any exception it raises. Every engine may call it. X_OK or X_EXIT (cpu->exit). */
 enum x interp_step(struct cpu *cpu);
+/* The same for an instruction at cpu->rip that is decoded already, while neither a shadow nor anything of the
+ * debug kind is about (RFLAGS.TF and RF, breakpoints, cpu->db_pending). */
+enum x interp_run_decoded(struct cpu *cpu, const struct insn *insn);
 /* Makes what the interpreter keeps for the calling thread. Whoever calls interp_step with guest vector state
  * live calls this once on the thread before: to allocate memory uses vector registers. */
 void interp_prepare(struct cpu *cpu);

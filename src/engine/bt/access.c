@@ -189,7 +189,7 @@ static void track_writes(const struct insn *i, struct tracked *regs)
 	const struct insn_desc *d = insn_desc(i);
 
 	for (unsigned g = 0; g < GPR_COUNT; g++)
-		if (d->gpr_written >> g & 1)
+		if ((d->gpr_written >> g & 1) || d->xlate == XLATE_CALLOUT)
 			forget(&regs[g]);
 	for (unsigned n = 0; n < i->operand_count; n++)
 		if (i->operand[n].kind == OPERAND_GPR && (i->operand[n].access & ACCESS_WRITE))
@@ -263,6 +263,12 @@ void access_plan(struct translator *t)
 }
 
 /* ---- groups: code ---- */
+
+void access_forget(struct translator *t)
+{
+	for (unsigned n = 0; n < t->group_count; n++)
+		t->group[n].looked_up = false;
+}
 
 /* The access that was planned: off the host register that has the guest's, by the group's addend. */
 static struct host_mem emit_grouped(struct translator *t, const struct planned_access *p, int64_t disp)

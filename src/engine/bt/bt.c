@@ -85,6 +85,8 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 		cache_discard(bt->vm, id);
 	}
 	bt->stats.aborted++;
+	if (!bt->unchained)
+		return callout_access(bt, id, MISS_INSN(info));
 	return LEAVE_CODE(LEAVE_INTERPRET, MISS_INSN(info), 0);
 }
 
@@ -92,13 +94,6 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 static uint32_t on_miss_stop(struct cpu *cpu)
 {
 	return LEAVE_CODE(LEAVE_STOP, MISS_INSN((uint32_t)cpu->engine_word[WORD_MISS_INFO]), 0);
-}
-
-/* Something is about that blocks know nothing of. */
-static bool special(const struct cpu *cpu)
-{
-	return (cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || debug_armed(cpu) || cpu->db_pending || cpu->sti_shadow ||
-	       cpu->mov_ss_shadow;
 }
 
 static bool canonical(uint64_t a) { return (uint64_t)((int64_t)(a << 16) >> 16) == a; }
@@ -121,6 +116,7 @@ enum next {
 	NEXT_INTERPRET, /* the instruction at cpu->rip */
 	NEXT_WINDOW,    /* the shadow of STI has ended */
 	NEXT_REQUEST,
+	NEXT_EXIT,      /* what cpu->exit says */
 };
 
 /* Where execution went when it left a block: sets cpu->rip. `from` and `link`: the way it took, to chain. */
@@ -162,7 +158,16 @@ static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *fro
 		cpu->rip = bt_insn_rip(bt, b, LEAVE_INDEX(code));
 		/* no interrupt may come between STI and the next instruction */
 		return b->shadowed >> LEAVE_INDEX(code) & 1 ? NEXT_INTERPRET : NEXT_REQUEST;
+	case LEAVE_LOOP:
+		*key = bt_key(cpu);
+		return callout_special(cpu) || (*key & KEY_INTERPRET) ? NEXT_INTERPRET : NEXT_BLOCK;
+	case LEAVE_EXIT_WINDOW:
+		cpu->exit = (struct exit){ .reason = EXIT_IRQ_WINDOW };
+		return NEXT_EXIT;
+	case LEAVE_EXIT:
+		return NEXT_EXIT;
 	case LEAVE_REQUEST:
+	case LEAVE_ENTER: /* the routines know it, nobody else */
 		break;
 	}
 	return NEXT_REQUEST;
@@ -234,6 +239,9 @@ static bool run_blocks(struct bt *bt, struct exit *exit)
 				break;
 			exit->reason = EXIT_IRQ_WINDOW;
 			return false;
+		case NEXT_EXIT:
+			*exit = cpu->exit;
+			return false;
 		case NEXT_REQUEST:
 			return false;
 		}
@@ -258,7 +266,7 @@ static void bt_run(struct cpu *cpu, struct exit *exit)
 		if (__builtin_expect(request, 0))
 			__atomic_fetch_and(&cpu->request, ~(uint32_t)REQUEST_ENGINE, __ATOMIC_SEQ_CST);
 		cache_sync(bt);
-		if (__builtin_expect(special(cpu), 0))
+		if (__builtin_expect(callout_special(cpu), 0))
 			bt->stats.interpreted_special++;
 		else if (!run_blocks(bt, exit)) {
 			if (exit->reason != EXIT_REQUEST)
@@ -318,7 +326,7 @@ enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
 	*partial = false;
 	signal_enter(bt);
 	cache_activate(bt);
-	if (!cpu->io.count && !special(cpu) && !(key & KEY_INTERPRET))
+	if (!cpu->io.count && !callout_special(cpu) && !(key & KEY_INTERPRET))
 		id = cache_find(bt, key);
 	if (id == NO_BLOCK) {
 		x = run_insn(cpu, insns, partial);
@@ -337,6 +345,8 @@ enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
 			break;
 		case NEXT_REQUEST:
 			*insns = LEAVE_KIND(code) == LEAVE_STOP ? LEAVE_INDEX(code) : 0;
+			break;
+		case NEXT_EXIT: /* of call-outs, which there are none of */
 			break;
 		}
 	}
@@ -394,7 +404,7 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 		return -ENOMEM;
 	*bt = (struct bt){ .cpu = cpu, .memory = vm->memory, .vm = vm, .unchained = unchained, .rw = vm->rw, .rx = vm->rx,
 			   .blocks = vm->blocks, .marks = vm->marks, .links = vm->links, .leave = vm->leave,
-			   .miss = vm->miss, .enter = vm->enter, .e.base = vm->rw, .active = NOT_ACTIVE };
+			   .miss = vm->miss, .callout = vm->callout, .callout_last = vm->callout_last, .enter = vm->enter, .e.base = vm->rw, .active = NOT_ACTIVE };
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
 		bt->branch_filled[m] = UINT32_MAX;
 	branch_flush(bt, true);
@@ -406,6 +416,7 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 	cpu->engine_word[WORD_PUSHF] = RFLAGS_ALL & ~(uint64_t)(EF_ARITH | RFLAGS_VM | RFLAGS_RF);
 	cpu->engine_word[WORD_MISS_FN] = (uint64_t)(uintptr_t)on_miss;
 	cpu->engine_word[WORD_STOP_FN] = (uint64_t)(uintptr_t)on_miss_stop;
+	cpu->engine_word[WORD_CALLOUT_FN] = (uint64_t)(uintptr_t)callout_run;
 	cpu->engine_word[WORD_SELF] = (uint64_t)(uintptr_t)cpu;
 	cpu->engine_state = bt;
 	cpu->hooks = &hooks;

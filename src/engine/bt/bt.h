@@ -3,7 +3,8 @@
  *
  *   bt.c         the engine: run loop, statistics
  *   cache.c      where translations live: blocks, look-up, chaining, invalidation, eviction
- *   routine.c    the generated routines around blocks: enter, leave, TLB miss
+ *   routine.c    the generated routines around blocks: enter, leave, TLB miss, call-out
+ *   callout.c    instructions that the interpreter runs while their block waits
  *   translate.c  guest code -> blocks: decoding, ways out, modes
  *   inline.c     the stack, branches, system flags: what is not a copy
  *   access.c     addresses, TLB look-ups, and one look-up for several accesses
@@ -61,7 +62,8 @@ enum {
 	WORD_MISS_INFO,   /* the access that missed, for a request that comes meanwhile */
 	WORD_TMP,
 	WORD_NOT_ONE,     /* pext: 0 for 0 and 1 */
-	WORD_MISS_FN, WORD_STOP_FN, /* C functions */
+	WORD_MISS_FN, WORD_STOP_FN, WORD_CALLOUT_FN, /* C functions */
+	WORD_TARGET,      /* LEAVE_ENTER: host address of the block to enter */
 	WORD_SELF,        /* struct cpu */
 	WORD_GROUP,       /* addends that a block has looked up already: GROUPS_MAX of them */
 	WORD_COUNT = WORD_GROUP + 8
@@ -123,7 +125,7 @@ enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 #define BLOCK_INSNS_MAX 64
 #define BLOCK_LINKS_MAX 12
 #define BLOCK_CODE_MAX 16384u /* bytes of host code */
-#define BLOCK_COLD_MAX 8192u
+#define BLOCK_COLD_MAX 10240u
 #define NO_BLOCK 0u           /* id 0 is never used */
 
 /* One way out of a block. */
@@ -191,7 +193,14 @@ struct region {
 };
 
 /* Why translated code was left; low bits of what bt->enter returns. The rest: index << 4, id << 16. */
-enum leave { LEAVE_LINK, LEAVE_BRANCH, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW, LEAVE_STOP };
+enum leave {
+	LEAVE_LINK, LEAVE_BRANCH, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW, LEAVE_STOP,
+	/* By call-outs, with all state complete: */
+	LEAVE_ENTER,       /* not left: the block at WORD_TARGET is entered */
+	LEAVE_LOOP,        /* the run loop looks what to do at cpu->rip */
+	LEAVE_EXIT,        /* cpu->exit says why */
+	LEAVE_EXIT_WINDOW, /* what cpu->want_irq_window waits for may be delivered */
+};
 #define LEAVE_CODE(kind, index, id) ((uint32_t)(kind) | (uint32_t)(index) << 4 | (uint32_t)(id) << 16)
 #define LEAVE_KIND(code) ((enum leave)((code) & 15))
 #define LEAVE_INDEX(code) ((code) >> 4 & 0xfff)
@@ -222,7 +231,8 @@ struct bt_vm {
 	struct mark *marks;
 	struct link *links;
 	/* Routines, offsets in the cache. */
-	uint32_t leave, miss, enter_restart, enter_end, miss_restart, miss_end, routines_end;
+	uint32_t leave, miss, callout, callout_last, routines_end;
+	uint32_t enter_restart, enter_end, miss_restart, miss_end, callout_restart, callout_end;
 	uint32_t (*enter)(struct cpu *cpu, const void *code);
 
 	struct lock lock;     /* all that follows; what is read without it as well is atomic */
@@ -252,7 +262,7 @@ struct bt {
 	struct block *blocks;
 	struct mark *marks;
 	struct link *links;
-	uint32_t leave, miss;
+	uint32_t leave, miss, callout, callout_last;
 	uint32_t (*enter)(struct cpu *cpu, const void *code);
 	struct emitter e;    /* used under the lock */
 
@@ -291,6 +301,8 @@ void cache_free(struct bt_vm *vm);
 /* The block at cpu->rip in mode `key`; translates it if need be. NO_BLOCK: the interpreter has to run the
  * instruction (it raises the fault, or there is nothing to translate). */
 uint32_t cache_find(struct bt *bt, uint32_t key);
+/* GPA of code at a linear address; false: not there, or not RAM. */
+bool cache_code_gpa(struct bt *bt, uint64_t linear, uint64_t *gpa);
 /* Begins a block: room for BLOCK_CODE_MAX bytes, and what belongs to it. With the lock. */
 struct block *cache_begin(struct bt *bt);
 /* Ends it: enters it into the tables. Its id. With the lock. */
@@ -312,6 +324,7 @@ unsigned branch_mode(const struct bt *bt, uint32_t key);
 /* Before code of a mode is entered: its branch cache is its own. */
 void branch_select(struct bt *bt, uint32_t key);
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id);
+const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip); /* selects as well; NULL: not there */
 void branch_flush(struct bt *bt, bool global_too);
 void branch_flush_page(struct bt *bt, uint64_t gva);
 
@@ -329,8 +342,18 @@ struct tail {
 	uint32_t retry;   /* TAIL_MISS: where to go on */
 	uint32_t leave;   /* TAIL_LEAVE: LEAVE_CODE */
 	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH */
+	bool ends;        /* TAIL_CALLOUT */
 };
-enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH };
+enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT };
+
+/* An instruction of a block that the interpreter runs; lies with the block's rarely run code. */
+struct callout {
+	uint32_t block;
+	uint16_t index; /* of the instruction in it */
+	bool ends;      /* the block does not go on behind it */
+	struct insn insn;
+};
+#define CALLOUTS_MAX 8 /* in a block */
 
 /* Accesses off the same register, which changes by known amounts only, near each other: looked up once. */
 struct group {
@@ -368,6 +391,7 @@ struct translator {
 	/* What is counted from here to the next conditional branch, when it is: where in the code it goes. */
 	uint8_t *count_insns, *count_accesses;
 	unsigned segment_insns, segment_accesses;
+	unsigned callout_count;
 	unsigned tail_count;
 	struct tail tail[TAILS_MAX];
 	bool ended;            /* the block is over */
@@ -403,7 +427,13 @@ bool translate_address(struct translator *t, const struct insn *insn, int64_t mo
 /* Looks r10 up in the TLB: [r10 + rcx] is the host's memory then. */
 struct host_mem translate_lookup(struct translator *t, enum tlb_kind kind, unsigned size, bool no_fill);
 void emit_effective_address(struct translator *t, const struct insn *i, host_reg to, int64_t moved);
+void access_forget(struct translator *t); /* what was looked up may not be so any more */
 host_reg guest_value(struct translator *t, unsigned guest, host_reg scratch);
+
+/* ---- callout.c ---- */
+bool callout_special(const struct cpu *cpu);
+uint32_t callout_run(struct cpu *cpu, const struct callout *c);
+uint32_t callout_access(struct bt *bt, uint32_t id, unsigned insn);
 
 /* ---- ident.c ---- */
 /* Emits a copy of an instruction. False: nothing was emitted, and the interpreter has to do it. */

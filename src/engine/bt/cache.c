@@ -212,6 +212,18 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 	bt->branch_pages[h / 64] |= 1ull << h % 64;
 }
 
+const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip)
+{
+	unsigned mode = branch_mode(bt, key), i = branch_index(rip);
+
+	if (bt->unchained)
+		return NULL;
+	branch_select(bt, key);
+	if (__atomic_load_n(&bt->cpu->branch_cache->mode[mode].minus_target[i], __ATOMIC_ACQUIRE) + rip)
+		return NULL;
+	return (const void *)(uintptr_t)__atomic_load_n(&bt->cpu->branch_cache->mode[mode].code[i], __ATOMIC_ACQUIRE);
+}
+
 /* The block is gone, and marked dead: so is what all branch caches know of it. */
 static void branch_forget(const struct bt_vm *vm, const struct block *b)
 {
@@ -713,7 +725,7 @@ static void lock_with_room(struct bt *bt)
 	}
 	if (vm->region[next].retired) {
 		region_reset(vm, next);
-		vm->resets++;
+		__atomic_store_n(&vm->resets, vm->resets + 1, __ATOMIC_RELEASE);
 	}
 	vm->current = next;
 	next = (next + 1) % REGIONS;
@@ -723,8 +735,7 @@ static void lock_with_room(struct bt *bt)
 
 /* ---- look-up ---- */
 
-/* GPA of code at a linear address; false: not there, or not RAM. */
-static bool code_gpa(struct bt *bt, uint64_t linear, uint64_t *gpa)
+bool cache_code_gpa(struct bt *bt, uint64_t linear, uint64_t *gpa)
 {
 	struct cpu *cpu = bt->cpu;
 	uint8_t *hva = mmu_tlb_hit(cpu, linear, 1, fetch_mode(cpu), TLB_FETCH);
@@ -747,7 +758,7 @@ static uint32_t look_up(struct bt *bt, uint32_t key, uint64_t linear, uint64_t g
 
 		if (b->gpa != gpa || b->rip != rip || b->key != key)
 			continue;
-		if (b->len2 && (!code_gpa(bt, (linear | 0xfff) + 1, &gpa2) || gpa2 != b->gpa2))
+		if (b->len2 && (!cache_code_gpa(bt, (linear | 0xfff) + 1, &gpa2) || gpa2 != b->gpa2))
 			continue;
 		return id;
 	}
@@ -762,7 +773,7 @@ uint32_t cache_find(struct bt *bt, uint32_t key)
 
 	if ((key & KEY_CODE) != KEY_CODE64)
 		linear = (uint32_t)(rip + cpu->seg[CS].base);
-	if (!code_gpa(bt, linear, &gpa))
+	if (!cache_code_gpa(bt, linear, &gpa))
 		return NO_BLOCK;
 	if (__builtin_expect(bt->write_count != 0, 0)) /* an A bit, in a page with code */
 		take_writes(bt);

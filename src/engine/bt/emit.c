@@ -112,6 +112,15 @@ void emit_movzx16(struct emitter *e, host_reg to, host_reg from)
 	emit_modrm_reg(e, to, from);
 }
 
+uint32_t emit_lea_rip(struct emitter *e, host_reg to)
+{
+	emit8(e, 0x48 | (to >> 3) << 2);
+	emit8(e, OP_LEA);
+	emit8(e, 5 | (to & 7) << 3);
+	emit32(e, 0);
+	return emit_offset(e) - 4;
+}
+
 void emit_mov_imm(struct emitter *e, host_reg reg, uint64_t imm)
 {
 	if (imm == (uint32_t)imm) {

@@ -4,10 +4,13 @@
  *   enter(cpu, code)  C calls it: guest state into registers, jump to a block. Returns a LEAVE_CODE.
  *   leave             blocks jump there with the code in ecx and their id in r10d
  *   miss              blocks call it when a TLB look-up fails: address in r10, which access in ecx, id in r11d
+ *   callout           blocks call it where the interpreter has to run an instruction: struct callout at rcx
+ *   callout_last      the same, jumped to: what does not come back
  *
- * enter and miss end in a stretch that looks at cpu->request and then loads guest state. A kick whose
+ * enter, miss and callout end in a stretch that looks at cpu->request and then loads guest state. A kick whose
  * signal arrives in it starts it over (signal.c), so that no request is overlooked. A request leaves the
- * block at the instruction whose access missed, of which nothing has been done yet.
+ * block at the instruction whose access missed, of which nothing has been done yet, or behind the one that
+ * was called out.
  */
 #include "engine/bt/bt.h"
 
@@ -105,6 +108,23 @@ static void routine_leave(struct bt_vm *vm, struct emitter *e)
 	emit_return(e);
 }
 
+/* eax: why the block is left; it may be for another block. */
+static void routine_gone(struct bt_vm *vm, struct emitter *e)
+{
+	uint8_t *not_enter;
+
+	emit8(e, 0x83); /* cmp eax, LEAVE_ENTER */
+	emit_modrm_reg(e, 7, RAX);
+	emit8(e, LEAVE_CODE(LEAVE_ENTER, 0, 0));
+	not_enter = emit_jcc8(e, 5);
+	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));
+	emit_load(e, RCX, mem_gs(WORD(WORD_TARGET)));
+	emit_store(e, RCX, mem_at(RSP, 0));
+	emit_jmp_to(e, vm->enter_restart);
+	patch8(e, not_enter);
+	emit_return(e);
+}
+
 static void routine_miss(struct bt_vm *vm, struct emitter *e)
 {
 	uint32_t gone, requested;
@@ -139,7 +159,41 @@ static void routine_miss(struct bt_vm *vm, struct emitter *e)
 	emit_call_mem(e, mem_gs(WORD(WORD_STOP_FN)));
 
 	patch32(vm->rw, gone, emit_offset(e));
+	routine_gone(vm, e);
+}
+
+static void routine_callout(struct bt_vm *vm, struct emitter *e)
+{
+	uint32_t gone, requested;
+
+	vm->callout_last = emit_offset(e);
+	emit_push(e, RCX); /* where a return address would be */
+	vm->callout = emit_offset(e);
+	emit_save_guest(e);
+	emit_save_flags(e);
+	emit_store(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
+	emit_add_imm(e, RSP, -8);
+	emit_mov(e, 8, RSI, RCX);
+	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
+	emit_call_mem(e, mem_gs(WORD(WORD_CALLOUT_FN)));
+	emit8(e, OP_TEST);
+	emit_modrm_reg(e, RAX, RAX);
+	gone = emit_jcc32(e, 5);
+
+	vm->callout_restart = emit_offset(e);
+	emit_load(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
+	requested = emit_if_request(e);
+	emit_load_flags(e);
+	emit_load_guest(e);
+	emit8(e, 0xc3);
+	vm->callout_end = emit_offset(e);
+
+	patch32(vm->rw, requested, emit_offset(e));
+	emit_mov_imm(e, RAX, LEAVE_REQUEST);
 	emit_return(e);
+
+	patch32(vm->rw, gone, emit_offset(e));
+	routine_gone(vm, e);
 }
 
 void routine_init(struct bt_vm *vm)
@@ -149,5 +203,6 @@ void routine_init(struct bt_vm *vm)
 	routine_enter(vm, &e);
 	routine_leave(vm, &e);
 	routine_miss(vm, &e);
+	routine_callout(vm, &e);
 	vm->routines_end = emit_offset(&e);
 }

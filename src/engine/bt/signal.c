@@ -119,6 +119,10 @@ static bool stop(struct bt *bt, ucontext_t *uc)
 		go(bt, uc, vm->miss_restart);
 		return true;
 	}
+	if (offset >= vm->callout_restart && offset < vm->callout_end) {
+		go(bt, uc, vm->callout_restart);
+		return true;
+	}
 	id = cache_block_at(vm, offset);
 	if (id == NO_BLOCK)
 		return offset < vm->routines_end; /* on the way out */

@@ -36,6 +36,51 @@ static void leave_interpret(struct translator *t, unsigned id)
 	t->ended = true;
 }
 
+/* The interpreter has to do it, and nothing is to be gained by a block that goes on behind it: what goes
+ * elsewhere, what holds interrupts back for an instruction, what leaves for the machine. */
+static bool callout_ends(const struct translator *t, const struct insn *i)
+{
+	if ((insn_desc(i)->flags & INSN_BRANCH) || t->b->len2 || t->callout_count == CALLOUTS_MAX)
+		return true;
+	switch (i->id) {
+	case INSN_STI:
+	case INSN_LSS:
+	case INSN_IN:
+	case INSN_OUT:
+	case INSN_INS:
+	case INSN_OUTS:
+		return true;
+	case INSN_MOV_SREG:
+	case INSN_POP:
+		return i->operand[0].kind == OPERAND_SREG && i->operand[0].reg == SS;
+	default:
+		return false;
+	}
+}
+
+/* The interpreter runs the instruction. */
+static void emit_callout(struct translator *t, const struct insn *i, bool ends)
+{
+	struct emitter *e = t->e;
+	struct tail *tail;
+
+	if (t->bt->unchained || t->callout_count == CALLOUTS_MAX) {
+		leave_interpret(t, i->id);
+		return;
+	}
+	t->callout_count++;
+	tail = add_tail(t, TAIL_CALLOUT);
+	tail->ends = ends;
+	tail->site = emit_lea_rip(e, RCX);
+	if (ends) {
+		emit_jmp_to(e, t->bt->callout_last);
+		t->ended = true;
+	} else {
+		emit_call_to(e, t->bt->callout);
+		access_forget(t);
+	}
+}
+
 unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key)
 {
 	struct link *l = &t->bt->links[t->b->links + t->b->link_count];
@@ -122,6 +167,8 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 	struct emitter *e = t->e;
 
 	t->insn_index = tail->insn;
+	while (tail->kind == TAIL_CALLOUT && emit_offset(e) % _Alignof(struct callout))
+		emit8(e, 0xcc);
 	if (tail->site)
 		patch32(e->base, tail->site, emit_offset(e));
 	switch (tail->kind) {
@@ -146,6 +193,11 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 	case TAIL_BRANCH:
 		emit_mov_imm(e, R10, l->target);
 		emit_branch(t, tail->link);
+		break;
+	case TAIL_CALLOUT:
+		*(struct callout *)(void *)e->p = (struct callout){
+			.block = t->id, .index = tail->insn, .ends = tail->ends, .insn = t->insn[tail->insn] };
+		e->p += sizeof(struct callout);
 		break;
 	}
 }
@@ -206,7 +258,8 @@ static bool emit_insn(struct translator *t, const struct insn *i)
 	}
 }
 
-static void translate_insn(struct translator *t, const struct insn *i)
+/* `in_shadow`: the one that follows STI. */
+static void translate_insn(struct translator *t, const struct insn *i, bool in_shadow)
 {
 	uint8_t *p = t->e->p;
 	unsigned tails = t->tail_count, links = t->b->link_count;
@@ -220,19 +273,22 @@ static void translate_insn(struct translator *t, const struct insn *i)
 		return;
 	}
 	t->e->p = p;
+	t->commit = emit_offset(t->e);
 	t->tail_count = tails;
 	t->b->link_count = (uint8_t)links;
 	t->bt->stats.callout++;
-	leave_interpret(t, i->id);
+	emit_callout(t, i, in_shadow || callout_ends(t, i));
 }
 
 /* ---- a block ---- */
 
-static bool ends_block(const struct insn *i)
+static bool ends_block(struct translator *t, const struct insn *i)
 {
 	const struct insn_desc *d = insn_desc(i);
 
-	return d->xlate == XLATE_CALLOUT || ((d->flags & INSN_BRANCH) && !(d->flags & INSN_CONDITIONAL));
+	if (d->xlate == XLATE_CALLOUT)
+		return t->bt->unchained || callout_ends(t, i);
+	return (d->flags & INSN_BRANCH) && !(d->flags & INSN_CONDITIONAL);
 }
 
 /* Decodes ahead. The first instruction alone may reach into the next page: its bytes are in `across`. */
@@ -252,7 +308,7 @@ static void decode_ahead(struct translator *t, const uint8_t *code, unsigned ava
 		offset += i->len;
 		t->b->fpu |= (insn_desc(i)->flags & VECTOR_FLAGS) != 0;
 		branches += (insn_desc(i)->flags & INSN_BRANCH) || i->id == INSN_STI;
-		if (ends_block(i) || alone)
+		if (ends_block(t, i) || alone)
 			return;
 	}
 }
@@ -340,7 +396,7 @@ static void emit_block(struct translator *t)
 		*mark = (struct mark){ .host = (uint16_t)(t->commit - b->entry), .guest = t->offset[t->insn_index] };
 		if (window)
 			b->shadowed |= 1ull << t->insn_index;
-		translate_insn(t, i);
+		translate_insn(t, i, window);
 		mark->commit = (uint16_t)(t->commit - b->entry);
 		if (window && !t->ended)
 			inline_after_sti(t);
@@ -372,7 +428,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->cpu = bt->cpu;
 	t->e = &bt->e;
 	t->key = key;
-	t->count = t->tail_count = 0;
+	t->count = t->tail_count = t->callout_count = 0;
 	t->ended = false;
 	t->b = cache_begin(bt);
 	t->b->rip = rip;
@@ -392,7 +448,8 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	if (t->b->len2)
 		t->b->sum = cache_sum(t->bytes + t->b->len, t->b->len2, t->b->sum);
 	id = cache_commit(bt, t->b);
-	_Static_assert(TAILS_MAX * 32 <= BLOCK_COLD_MAX, "no tail is longer than 32 bytes");
+	_Static_assert(TAILS_MAX * 32 + CALLOUTS_MAX * (sizeof(struct callout) + 8) <= BLOCK_COLD_MAX,
+		       "no other tail is longer than 32 bytes");
 	LOG(LOG_BT, "block %u at %#llx gpa %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
 	    (unsigned long long)gpa, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
 	return id;

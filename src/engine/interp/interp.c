@@ -338,16 +338,9 @@ static enum x step_special(struct cpu *cpu)
 	return deliver_debug_trap(cpu);
 }
 
-static inline enum x step(struct cpu *cpu)
+/* What becomes of an instruction that ran as `x` says, while nothing special was about. */
+static inline enum x retire(struct cpu *cpu, enum x x)
 {
-	struct decoded spare, *d;
-	if (__builtin_expect((cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || debug_armed(cpu) || cpu->db_pending ||
-				     cpu->sti_shadow || cpu->mov_ss_shadow || log_on(LOG_INTERP),
-			     0))
-		return step_special(cpu);
-	enum x x = fetch(cpu, &spare, &d);
-	if (__builtin_expect(x == X_OK, 1))
-		x = execute(cpu, &d->insn, d->fn, d->checks);
 	if (__builtin_expect(x == X_OK || x == X_JUMP, 1)) {
 		cpu->insns++;
 		return X_OK;
@@ -360,6 +353,19 @@ static inline enum x step(struct cpu *cpu)
 	return deliver(cpu);
 }
 
+static inline enum x step(struct cpu *cpu)
+{
+	struct decoded spare, *d;
+	if (__builtin_expect((cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) || debug_armed(cpu) || cpu->db_pending ||
+				     cpu->sti_shadow || cpu->mov_ss_shadow || log_on(LOG_INTERP),
+			     0))
+		return step_special(cpu);
+	enum x x = fetch(cpu, &spare, &d);
+	if (__builtin_expect(x == X_OK, 1))
+		x = execute(cpu, &d->insn, d->fn, d->checks);
+	return retire(cpu, x);
+}
+
 void interp_prepare(struct cpu *cpu)
 {
 	cpu_fpu_leave(cpu);
@@ -370,6 +376,16 @@ void interp_prepare(struct cpu *cpu)
 enum x interp_step(struct cpu *cpu)
 {
 	return step(cpu);
+}
+
+enum x interp_run_decoded(struct cpu *cpu, const struct insn *insn)
+{
+	enum x x;
+
+	if (__builtin_expect(log_on(LOG_INTERP), 0))
+		return step(cpu);
+	x = execute(cpu, insn, handler_of(cpu, insn), needs_checks(insn));
+	return retire(cpu, x);
 }
 
 /* ---- the engine ---- */
