@@ -1,7 +1,8 @@
 // MODES: 32 64
 // TIMEOUT: 60
+// ENV: RINGSIDE_BT_CACHE=24
 /*
- * More code than a translation cache may want to hold: 32768 functions over 2 MiB, run three times, then
+ * More code than the translation cache may hold: 32768 functions over 2 MiB, run three times, then
  * written anew and run again, with a table of pointers in an order that jumps about.
  */
 #include "guest.inc"

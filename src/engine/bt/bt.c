@@ -508,7 +508,7 @@ static void print_sum(const struct bt_vm *vm, const struct bt_stats *s, FILE *ou
 	print(out, "  accesses that share one", s->shared);
 	fprintf(out, "  %-28s %" PRIu64 " -> %" PRIu64 ", and %" PRIu64 " rarely run\n", "bytes, guest to host",
 		s->guest_bytes, s->host_bytes, s->cold_bytes);
-	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, CACHE_SIZE >> 10);
+	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, vm->regions * (REGION_SIZE >> 10));
 	print(out, "  look-ups", s->lookups);
 	print(out, "  hits", s->lookups > s->blocks ? s->lookups - s->blocks : 0);
 	print(out, "  blocks evicted", s->evicted_blocks);

@@ -176,7 +176,8 @@ struct block {
 #define BRANCH_RECENT 1024
 
 /* The cache is a ring of regions; the oldest one is evicted as a whole when room is needed. */
-#define REGIONS 8u
+#define REGIONS 32u    /* at most: RINGSIDE_BT_CACHE may ask for fewer */
+#define REGIONS_MIN 3u /* one is filled, the next is empty or being left, one is in use */
 #define REGION_SIZE (8u << 20)
 #define REGION_HOT (5u << 20) /* bytes of it for what is often run */
 #define REGION_BLOCKS (1u << 15)
@@ -184,7 +185,7 @@ struct block {
 #define REGION_LINKS (1u << 16)
 #define CACHE_SIZE (REGIONS * REGION_SIZE)
 #define ROUTINES_SIZE 4096u
-#define HASH_SIZE (1u << 17)
+#define HASH_SIZE (1u << 18)
 
 struct region {
 	uint32_t code, cold; /* next free bytes: offsets in the cache */
@@ -239,6 +240,7 @@ struct bt_vm {
 	struct bt *vcpu[VCPUS];
 	unsigned vcpus;
 	struct region region[REGIONS];
+	unsigned regions;     /* how many of them are used */
 	unsigned current;     /* region that is being filled */
 	uint32_t *hash;       /* HASH_SIZE block ids; read without the lock */
 	uint32_t *page;       /* first block of each page of RAM */

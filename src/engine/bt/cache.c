@@ -51,6 +51,15 @@ static void region_reset(struct bt_vm *vm, unsigned r)
 	};
 }
 
+/* RINGSIDE_BT_CACHE: the size of the cache in MiB, for tests of eviction. */
+static unsigned regions_wanted(void)
+{
+	const char *text = getenv("RINGSIDE_BT_CACHE");
+	unsigned long mib = text ? strtoul(text, NULL, 10) : 0, regions = mib / (REGION_SIZE >> 20);
+
+	return !mib || regions > REGIONS ? REGIONS : regions < REGIONS_MIN ? REGIONS_MIN : (unsigned)regions;
+}
+
 int cache_init(struct bt_vm *vm)
 {
 	uint64_t pages = vm->memory->size >> PAGE_SHIFT;
@@ -75,6 +84,7 @@ int cache_init(struct bt_vm *vm)
 		goto fail;
 	for (unsigned r = 0; r < REGIONS; r++)
 		region_reset(vm, r);
+	vm->regions = regions_wanted();
 	if (getenv("RINGSIDE_PERF_MAP")) {
 		char name[64];
 
@@ -707,7 +717,7 @@ static void lock_with_room(struct bt *bt)
 	for (;;) {
 		uint64_t wait = 0;
 
-		next = (vm->current + 1) % REGIONS;
+		next = (vm->current + 1) % vm->regions;
 		if (vm->unsettled_count + 2 > UNSETTLED_MAX) {
 			settle(bt);
 			if (vm->unsettled_count + 2 > UNSETTLED_MAX)
@@ -728,7 +738,7 @@ static void lock_with_room(struct bt *bt)
 		__atomic_store_n(&vm->resets, vm->resets + 1, __ATOMIC_RELEASE);
 	}
 	vm->current = next;
-	next = (next + 1) % REGIONS;
+	next = (next + 1) % vm->regions;
 	if (vm->region[next].blocks > (next == 0))
 		region_retire(vm, next);
 }
