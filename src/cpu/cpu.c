@@ -11,10 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
+#include "mem/memory.h"
 
 #define PAT_RESET 0x0007040600070406ull
 #define MISC_ENABLE_RESET (1ull << 0 | 1ull << 11 | 1ull << 12) /* fast strings; no BTS, no PEBS */
@@ -44,6 +46,8 @@ void cpu_free(struct cpu *cpu)
 {
 	if (cpu->fpu)
 		fpu_free(cpu);
+	if (cpu->window)
+		munmap(cpu->window, 2 * PAGE_SIZE);
 }
 
 /* What RESET sets and INIT leaves alone. */

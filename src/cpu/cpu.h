@@ -151,6 +151,7 @@ struct cpu_env {
 	bool (*pv_read)(void *opaque, uint32_t msr, uint64_t *value);      /* KVM paravirtual MSRs; false: #GP */
 	bool (*pv_write)(void *opaque, uint32_t msr, uint64_t value);
 	uint64_t (*hypercall)(void *opaque, uint64_t nr, const uint64_t arg[4]); /* VMCALL/VMMCALL, KVM ABI */
+	void (*pause)(void *opaque); /* PAUSE: it may be spinning for what another vCPU does. May be NULL */
 };
 
 struct mtrr_state {
@@ -214,6 +215,8 @@ struct cpu {
 	/* Told when translations or cached mode may be stale. NULL where the engine needs nothing. */
 	const struct cpu_engine_hooks *hooks;
 	void *engine_state; /* the engine's own, per vCPU */
+	uint8_t *window;         /* for locked accesses that cross pages, see mmu_crossing_pointer; NULL: none was yet */
+	uint64_t window_page[2]; /* RAM offsets of what is mapped there */
 	/* NULL, or where changes of RAM are noted: store_log.h */
 	struct store_log *store_log;
 

@@ -9,6 +9,8 @@
  * Whoever changes what these functions depend on without going through cpu_write_cr calls mmu_flush:
  * PKRU (its shadow in struct cpu), DR0-DR3 and DR7.
  */
+#include <sys/mman.h>
+
 #include "cpu/protection.h"
 
 #include "cpu/cpuid.h"
@@ -681,6 +683,54 @@ enum x mmu_writable_pointer_as(struct cpu *cpu, uint64_t linear, unsigned size, 
 		report_data_match(cpu, linear, size, flags, true);
 	note_store(cpu, target.hva, size, false);
 	*hva = target.hva;
+	return X_OK;
+}
+
+/* Two host pages, reserved once, where any two pages of RAM can be seen side by side. NULL: no memory. */
+static uint8_t *window_of(struct cpu *cpu, const uint8_t *first, const uint8_t *second)
+{
+	const uint8_t *page[2] = {first, second};
+
+	if (!cpu->window) {
+		uint8_t *w = mmap(NULL, 2 * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (w == MAP_FAILED)
+			return NULL;
+		cpu->window = w;
+		cpu->window_page[0] = cpu->window_page[1] = MEMORY_NOT_RAM;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t offset = (uint64_t)(page[i] - cpu->memory->base) & PAGE_MASK;
+
+		if (cpu->window_page[i] == offset)
+			continue;
+		cpu->window_page[i] = MEMORY_NOT_RAM;
+		if (mmap(cpu->window + i * PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			 cpu->memory->fd, (off_t)offset) == MAP_FAILED)
+			return NULL;
+		cpu->window_page[i] = offset;
+	}
+	return cpu->window;
+}
+
+enum x mmu_crossing_pointer(struct cpu *cpu, uint64_t linear, unsigned size, void **hva)
+{
+	struct piece piece[PIECES + 1];
+	unsigned count;
+	uint8_t *window;
+
+	*hva = NULL;
+	TRY(pieces_resolve(cpu, linear, size, access_of(cpu, MMU_WRITE), piece, &count));
+	if (count != 2 || !piece[0].target.hva || !piece[1].target.hva || cpu->store_log)
+		return X_OK;
+	window = window_of(cpu, piece[0].target.hva, piece[1].target.hva);
+	if (!window)
+		return X_OK;
+	for (unsigned i = 0; i < count; i++)
+		if (piece[i].target.code)
+			code_write(cpu, piece[i].target.gpa, piece[i].size);
+	report_data_match(cpu, linear, size, 0, true);
+	*hva = window + (linear & ~PAGE_MASK);
 	return X_OK;
 }
 

@@ -45,6 +45,9 @@ enum x mmu_probe(struct cpu *cpu, uint64_t linear, unsigned size, unsigned flags
 enum x mmu_writable_pointer(struct cpu *cpu, uint64_t linear, unsigned size, void **hva);
 /* The same with the rights that `flags` says: MMU_SYSTEM for descriptors. */
 enum x mmu_writable_pointer_as(struct cpu *cpu, uint64_t linear, unsigned size, unsigned flags, void **hva);
+/* The same for a locked access that crosses into another page, so that it is one access to other vCPUs as well.
+ * *hva = NULL (and X_OK) when part of it is I/O, or a store log wants to know: then mmu_read and mmu_write. */
+enum x mmu_crossing_pointer(struct cpu *cpu, uint64_t linear, unsigned size, void **hva);
 /* Instruction bytes: up to 15 from linear; *got bytes were read before the page that faults (the
  * fault is recorded only if none could be read). */
 enum x mmu_fetch(struct cpu *cpu, uint64_t linear, uint8_t *buf, unsigned want, unsigned *got);

@@ -45,6 +45,8 @@ static void print_vcpu(const struct vcpu *v, FILE *out)
 		faults += cpu->faults_delivered[i];
 	fprintf(out, "  vCPU %-3u in the guest %.3f s, halted %.3f s", cpu->index, seconds(v->stats.guest_ns),
 		seconds(v->stats.halted_ns));
+	if (v->stats.yields)
+		fprintf(out, ", spinning given up %" PRIu64 " times", v->stats.yields);
 	if (cpu->counting)
 		fprintf(out, ", instructions %" PRIu64, cpu->insns);
 	fputc('\n', out);

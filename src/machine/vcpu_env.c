@@ -6,6 +6,8 @@
  * possibly in the host's registers. This file is compiled with -mgeneral-regs-only, and whatever
  * calls further puts that state away first (the engine brings it back when it is needed).
  */
+#include <sched.h>
+
 #include "cpu/fpu.h"
 #include "dev/kvmclock.h"
 #include "irq/lapic.h"
@@ -116,6 +118,26 @@ static uint64_t env_hypercall(void *opaque, uint64_t nr, const uint64_t arg[4])
 	return result;
 }
 
+/* A loop of PAUSEs waits for another vCPU, whose thread may wait for this host core: after a while it is given up.
+ * In TSC ticks: a gap longer than this between two ends a loop, and one that lasts longer than that yields. */
+#define PAUSE_GAP 4096u
+#define PAUSE_WINDOW 20000u
+
+static void env_pause(void *opaque)
+{
+	struct vcpu *v = opaque;
+	uint64_t now = __builtin_ia32_rdtsc();
+
+	if (now - v->pause_last > PAUSE_GAP)
+		v->pause_first = now;
+	v->pause_last = now;
+	if (now - v->pause_first < PAUSE_WINDOW || v->vm->vcpu_count == 1)
+		return;
+	v->stats.yields++;
+	sched_yield();
+	v->pause_first = v->pause_last = __builtin_ia32_rdtsc();
+}
+
 const struct cpu_env vcpu_env = {
 	.tsc = env_tsc,
 	.get_tpr = env_get_tpr,
@@ -127,4 +149,5 @@ const struct cpu_env vcpu_env = {
 	.pv_read = env_pv_read,
 	.pv_write = env_pv_write,
 	.hypercall = env_hypercall,
+	.pause = env_pause,
 };

@@ -29,6 +29,7 @@ struct console; /* the host's end of the serial line: machine/console.c */
 struct vcpu_stats {
 	uint64_t exits[EXIT_REASON_COUNT];
 	uint64_t guest_ns, halted_ns;
+	uint64_t yields; /* loops of PAUSEs that gave the host core up */
 };
 
 struct vcpu {
@@ -49,6 +50,7 @@ struct vcpu {
 		enum event_type type;
 		uint8_t vector;
 	} event;
+	uint64_t pause_first, pause_last; /* TSC: of a loop of PAUSEs. This vCPU's thread only */
 	uint64_t tsc_offset; /* as the paravirtual clock knows it */
 	struct vcpu_stats stats;
 };

@@ -249,7 +249,7 @@ static inline enum x rmw_begin(struct cpu *cpu, const struct insn *insn, unsigne
 		m->old = operand_reg_read(cpu, m->op);
 		return X_OK;
 	}
-	m->locked = insn->lock;
+	m->locked = insn->lock || insn->id == INSN_XCHG;
 	return rmw_begin_mem(cpu, insn->mem_seg, mem_offset(cpu, insn, 0), m->op->size, m);
 }
 

@@ -49,6 +49,8 @@ enum x rmw_begin_mem(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned si
 	if (!m->hva) {
 		TRY(mem_linear(cpu, seg, offset, size, ACCESS_READ_WRITE, &m->linear));
 		TRY(mmu_writable_pointer(cpu, m->linear, size, &m->hva));
+		if (!m->hva && m->locked && (m->linear & ~PAGE_MASK) + size > PAGE_SIZE)
+			TRY(mmu_crossing_pointer(cpu, m->linear, size, &m->hva));
 	}
 	if (m->hva) {
 		m->old = host_load(m->hva, size);

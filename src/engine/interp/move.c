@@ -40,7 +40,6 @@ enum x move_xchg(struct cpu *cpu, const struct insn *insn)
 	bool again;
 	uint64_t v = operand_reg_read(cpu, &insn->operand[!mem]);
 	TRY(rmw_begin(cpu, insn, mem, &m));
-	m.locked = true;
 	do
 		TRY(rmw_commit(cpu, &m, v, &again));
 	while (again);

@@ -444,6 +444,14 @@ enum x system_xsave(struct cpu *cpu, const struct insn *insn)
 
 /* ---- the rest ---- */
 
+enum x system_pause(struct cpu *cpu, const struct insn *insn)
+{
+	(void)insn;
+	if (cpu->env->pause)
+		cpu->env->pause(cpu->env_opaque);
+	return X_OK;
+}
+
 /* VMCALL and VMMCALL, whichever the guest has found: KVM's hypercalls. */
 enum x system_hypercall(struct cpu *cpu, const struct insn *insn)
 {
