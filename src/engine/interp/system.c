@@ -447,6 +447,7 @@ enum x system_xsave(struct cpu *cpu, const struct insn *insn)
 enum x system_pause(struct cpu *cpu, const struct insn *insn)
 {
 	(void)insn;
+	__builtin_ia32_pause();
 	if (cpu->env->pause)
 		cpu->env->pause(cpu->env_opaque);
 	return X_OK;
