@@ -9,6 +9,8 @@
 
 #include "cpu/cpu.h"
 
+typedef void range_fn(void *arg, const char *name, const void *start, size_t size);
+
 struct engine {
 	const char *name, *help;
 	unsigned cpus_max; /* vCPUs that a VM may have; 0: any number */
@@ -28,6 +30,8 @@ struct engine {
 	void (*kick)(struct cpu *cpu);
 	/* Prints the engine's part of --stats. NULL: none. */
 	void (*print_stats)(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out);
+	/* Tells of the memory it has mapped for the VM, a range at a time; the same name may come again. NULL: none. */
+	void (*each_range)(void *engine_vm, range_fn *tell, void *arg);
 };
 
 extern const struct engine engine_interp, engine_bt, engine_check;

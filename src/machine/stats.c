@@ -4,8 +4,10 @@
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "machine/vm.h"
+#include "util/resident.h"
 
 static const char *const exit_name[EXIT_REASON_COUNT] = {
 #define X(id, name, help) [id] = name,
@@ -59,6 +61,61 @@ static void print_vcpu(const struct vcpu *v, FILE *out)
 		cpu->interrupts_delivered, faults, cpu->faults_delivered[VEC_PF], cpu->tlb_misses, cpu->tlb_flushes);
 }
 
+/* Memory by what it is for. */
+struct account {
+	unsigned count;
+	struct { const char *name; uint64_t bytes; } part[16];
+};
+
+static void account_range(void *arg, const char *name, const void *start, size_t size)
+{
+	struct account *a = arg;
+	unsigned i;
+
+	for (i = 0; i < a->count && strcmp(a->part[i].name, name); i++)
+		;
+	if (i == sizeof(a->part) / sizeof(a->part[0]))
+		return; /* it is in the rest then */
+	if (i == a->count) {
+		a->part[a->count++].name = name;
+		a->part[i].bytes = 0;
+	}
+	a->part[i].bytes += resident_range(start, size);
+}
+
+static void print_kib(FILE *out, const char *name, uint64_t bytes) { fprintf(out, "  %-30s %8" PRIu64 " KiB\n", name, bytes >> 10); }
+
+/* What the process has in memory besides the guest's RAM, and what uses it. */
+static void print_memory(struct vm *vm, FILE *out)
+{
+	uint64_t all, page_tables, ram = resident_range(vm->memory.base, vm->memory.size), known = 0;
+	struct account a = {0};
+
+	if (!resident_process(&all, &page_tables))
+		return;
+	if (vm->config.engine->each_range)
+		vm->config.engine->each_range(vm->engine_vm, account_range, &a);
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		const struct cpu *cpu = &vm->vcpu[i]->cpu;
+
+		account_range(&a, "vCPUs: branch caches", &cpu->branch_cache, sizeof(cpu->branch_cache));
+		account_range(&a, "vCPUs: TLBs", &cpu->tlb, sizeof(cpu->tlb));
+	}
+	account_range(&a, "state of RAM's pages", vm->memory.state, vm->memory.size >> PAGE_SHIFT);
+	for (unsigned i = 0; i < a.count; i++)
+		known += a.part[i].bytes;
+	print_kib(out, "guest RAM in use", ram);
+	print_kib(out, "memory besides guest RAM", (all > ram ? all - ram : 0) + page_tables);
+	for (unsigned i = 0; i < a.count; i++) {
+		char name[40];
+
+		snprintf(name, sizeof(name), "  %s", a.part[i].name);
+		print_kib(out, name, a.part[i].bytes);
+	}
+	print_kib(out, "  program, libraries, the rest", all > ram + known ? all - ram - known : 0);
+	print_kib(out, "  the host's page tables", page_tables);
+}
+
 void vm_print_stats(struct vm *vm, FILE *out)
 {
 	const struct engine *engine = vm->config.engine;
@@ -71,6 +128,7 @@ void vm_print_stats(struct vm *vm, FILE *out)
 		print_vcpu(vm->vcpu[i], out);
 	}
 	print_exits(vm, out);
+	print_memory(vm, out);
 	if (engine->print_stats)
 		engine->print_stats(vm->engine_vm, cpus, vm->vcpu_count, out);
 	pthread_mutex_unlock(&vm->lock);

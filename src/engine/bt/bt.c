@@ -537,6 +537,8 @@ static void bt_print_stats(void *engine_vm, struct cpu *const *cpus, unsigned co
 	print_sum(vm, &sum, out);
 }
 
+static void bt_each_range(void *engine_vm, range_fn *tell, void *arg) { cache_each_range(engine_vm, tell, arg); }
+
 const struct engine engine_bt = {
 	.name = "bt",
 	.help = "dynamic binary translation: unmodified guests at near-native speed, anywhere",
@@ -547,4 +549,5 @@ const struct engine engine_bt = {
 	.run = bt_run,
 	.kick = bt_kick,
 	.print_stats = bt_print_stats,
+	.each_range = bt_each_range,
 };

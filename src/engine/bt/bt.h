@@ -300,6 +300,7 @@ static inline uint64_t bt_insn_rip(const struct bt *bt, const struct block *b, u
 /* ---- cache.c ---- */
 int cache_init(struct bt_vm *vm);  /* 0 or -errno */
 void cache_free(struct bt_vm *vm);
+void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg); /* its memory, for statistics */
 /* The block at cpu->rip in mode `key`; translates it if need be. NO_BLOCK: the interpreter has to run the
  * instruction (it raises the fault, or there is nothing to translate). */
 uint32_t cache_find(struct bt *bt, uint32_t key);

@@ -120,6 +120,21 @@ void cache_free(struct bt_vm *vm)
 	vm->rw = vm->rx = NULL;
 }
 
+void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg)
+{
+	for (unsigned r = 0; r < REGIONS; r++) {
+		const uint8_t *region = vm->rw + r * REGION_SIZE;
+
+		tell(arg, "translated code", region, REGION_HOT);
+		tell(arg, "  rarely run", region + REGION_HOT, REGION_SIZE - REGION_HOT);
+	}
+	tell(arg, "blocks", vm->blocks, BLOCKS_SIZE);
+	tell(arg, "links between blocks", vm->links, LINKS_SIZE);
+	tell(arg, "marks of instructions", vm->marks, MARKS_SIZE);
+	tell(arg, "tables that find blocks", vm->hash, HASH_SIZE * sizeof(uint32_t));
+	tell(arg, "tables that find blocks", vm->page, (vm->memory->size >> PAGE_SHIFT) * sizeof(uint32_t));
+}
+
 /* ---- branch caches ---- */
 
 unsigned branch_mode(const struct bt *bt, uint32_t key)
