@@ -236,6 +236,9 @@ struct cpu_engine_hooks {
 	/* A store by this vCPU is about to change [gpa, gpa+len) in a PAGE_HAS_CODE page, before the next
 	 * instruction. May be called while the engine looks for code itself. */
 	void (*code_write)(struct cpu *cpu, uint64_t gpa, uint64_t len);
+	/* Around accesses of this vCPU to guest memory, on its thread, while the engine does not run it. */
+	void (*access_begin)(struct cpu *cpu);
+	void (*access_end)(struct cpu *cpu);
 	/* Instruction mappings of the whole address space / of one page may have changed. */
 	void (*tlb_flushed)(struct cpu *cpu, bool global_too);
 	void (*tlb_flushed_page)(struct cpu *cpu, uint64_t gva);

@@ -151,6 +151,21 @@ static void choose_event(struct vcpu *v)
 
 static void analyse(struct vcpu *v, const struct exit *exit);
 
+/* The event, through the IDT: pushes a frame on the guest's stack. */
+static enum x deliver(struct vcpu *v)
+{
+	const struct cpu_engine_hooks *hooks = v->cpu.hooks;
+	struct cpu *cpu = &v->cpu;
+	enum x x;
+
+	if (hooks && hooks->access_begin)
+		hooks->access_begin(cpu);
+	x = cpu_deliver_event(cpu, v->event.type, v->event.vector);
+	if (hooks && hooks->access_end)
+		hooks->access_end(cpu);
+	return x;
+}
+
 static enum step prepare(struct vcpu *v)
 {
 	struct cpu *cpu = &v->cpu;
@@ -172,7 +187,7 @@ static enum step prepare(struct vcpu *v)
 		choose_event(v);
 	if (v->event.valid) {
 		LOG(LOG_EXC, "vCPU %u: event type %u vector %#x", cpu->index, v->event.type, v->event.vector);
-		if (cpu_deliver_event(cpu, v->event.type, v->event.vector) == X_EXIT) {
+		if (deliver(v) == X_EXIT) {
 			struct exit exit = cpu->exit;
 
 			analyse(v, &exit);

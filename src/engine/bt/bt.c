@@ -41,6 +41,11 @@ static void hook_code_write(struct cpu *cpu, uint64_t gpa, uint64_t len)
 		bt->write_count++;
 }
 
+/* Its TLB may have entries for writing to pages that have got code since it rests. */
+static void hook_access_begin(struct cpu *cpu) { cache_activate(bt_of(cpu)); }
+
+static void hook_access_end(struct cpu *cpu) { cache_rest(bt_of(cpu)); }
+
 static void hook_flushed(struct cpu *cpu, bool global_too)
 {
 	branch_flush(bt_of(cpu), global_too);
@@ -50,6 +55,8 @@ static void hook_flushed_page(struct cpu *cpu, uint64_t gva) { branch_flush_page
 
 static const struct cpu_engine_hooks hooks = {
 	.code_write = hook_code_write,
+	.access_begin = hook_access_begin,
+	.access_end = hook_access_end,
 	.tlb_flushed = hook_flushed,
 	.tlb_flushed_page = hook_flushed_page,
 };
@@ -514,6 +521,8 @@ static void print_sum(const struct bt_vm *vm, const struct bt_stats *s, FILE *ou
 	print(out, "  blocks evicted", s->evicted_blocks);
 	print(out, "  blocks invalidated", s->invalidated);
 	print(out, "  stores to code pages", s->code_writes);
+	print(out, "  pages unsettled", s->unsettled);
+	print(out, "  comparisons of them", s->compared);
 	print(out, "jumps chained", s->chained);
 	print(out, "jumps unchained", s->unchained);
 	print(out, "branch cache misses", s->branch_misses);

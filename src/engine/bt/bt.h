@@ -216,6 +216,7 @@ struct bt_stats {
 	uint64_t aborted;           /* accesses that went to the interpreter */
 	uint64_t invalidated, evicted_regions, evicted_blocks, code_writes;
 	uint64_t kicks, steps;
+	uint64_t unsettled, compared; /* pages that others could write to unnoticed; how often they were compared */
 	uint64_t branch_flushes;
 };
 

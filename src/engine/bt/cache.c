@@ -613,6 +613,7 @@ static void settle(struct bt *bt)
 	struct bt_vm *vm = bt->vm;
 	unsigned left = 0;
 
+	vm->stats.compared += vm->unsettled_count;
 	for (unsigned n = 0; n < vm->unsettled_count; n++) {
 		compare_page(vm, vm->unsettled[n].gpa);
 		if (vm->unsettled[n].epoch > seen)
@@ -636,6 +637,7 @@ void cache_watch(struct bt *bt, uint64_t gpa)
 	epoch = epoch_begin(vm, gpa & PAGE_MASK);
 	if (seen_by_others(vm, bt) >= epoch)
 		return; /* all rest, and will drop their entries before they go on */
+	vm->stats.unsettled++;
 	vm->unsettled[vm->unsettled_count].gpa = gpa & PAGE_MASK;
 	vm->unsettled[vm->unsettled_count].epoch = epoch;
 	__atomic_store_n(&vm->unsettled_count, vm->unsettled_count + 1, __ATOMIC_RELEASE);
