@@ -409,8 +409,10 @@ static void add_xsave(struct cpuid_table *t, const struct host *h)
 static void add_hypervisor(struct cpuid_table *t)
 {
 	add_values(t, LEAF_KVM, LEAF_KVM_TIMING, 0x4b4d564b, 0x564b4d56, 0x4d); /* KVMKVMKVM */
-	/* CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, CLOCKSOURCE_STABLE */
-	add_values(t, LEAF_KVM_FEATURES, BIT(0) | BIT(1) | BIT(3) | BIT(24), 0, 0, 0);
+	/* CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, STEAL_TIME, PV_EOI, PV_UNHALT, PV_TLB_FLUSH, PV_SEND_IPI,
+	 * CLOCKSOURCE_STABLE */
+	add_values(t, LEAF_KVM_FEATURES,
+		   BIT(0) | BIT(1) | BIT(3) | BIT(5) | BIT(6) | BIT(7) | BIT(9) | BIT(11) | BIT(24), 0, 0, 0);
 	add_values(t, LEAF_KVM_TIMING, (uint32_t)t->tsc_khz, APIC_TIMER_KHZ, 0, 0);
 }
 

@@ -275,6 +275,12 @@ bool kvmclock_msr_write(struct kvmclock *c, unsigned vcpu, uint32_t msr, uint64_
 	return false;
 }
 
+void kvmclock_vcpu_reset(struct kvmclock *c, unsigned vcpu)
+{
+	if (vcpu < c->vcpus)
+		c->record[vcpu] = (struct record){0};
+}
+
 void kvmclock_tsc_changed(struct kvmclock *c, unsigned vcpu, uint64_t tsc_offset)
 {
 	if (vcpu >= c->vcpus)

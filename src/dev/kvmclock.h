@@ -17,11 +17,6 @@ struct memory;
 struct timer_queue;
 struct kvmclock;
 
-/* CPUID 0x40000001 EAX bits that this file makes true: clock source by old and by new MSRs, no delay
- * needed after port I/O, KICK_CPU (only with ops->kick), and a clock that is the same on all vCPUs. */
-#define KVMCLOCK_FEATURES (1u << 0 | 1u << 1 | 1u << 3 | 1u << 24)
-#define KVMCLOCK_FEATURE_PV_UNHALT (1u << 7)
-
 struct kvmclock_ops {
 	uint64_t (*tsc)(void *opaque);                          /* the host's TSC now (what cpu_env.tsc gives) */
 	bool (*kick)(void *opaque, uint32_t apic_id);           /* KICK_CPU: wake it from HLT; false: none such. NULL: not offered */
@@ -38,6 +33,7 @@ void kvmclock_reset(struct kvmclock *c); /* all records are off; time goes on */
  * ops->tsc on this vCPU (tsc_offset + tsc_adjust of struct cpu). */
 bool kvmclock_msr_read(const struct kvmclock *c, unsigned vcpu, uint32_t msr, uint64_t *value);
 bool kvmclock_msr_write(struct kvmclock *c, unsigned vcpu, uint32_t msr, uint64_t value, uint64_t tsc_offset);
+void kvmclock_vcpu_reset(struct kvmclock *c, unsigned vcpu); /* its record is off */
 /* The guest changed its TSC on this vCPU (by MSR): its record is made again. */
 void kvmclock_tsc_changed(struct kvmclock *c, unsigned vcpu, uint64_t tsc_offset);
 /* For cpu_env.hypercall: the result for RAX. Who calls has checked CPL 0 (else the result is -KVM_EPERM). */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "irq/lapic.h"
+#include "mem/memory.h"
 #include "util/log.h"
 
 #define BASE_BSP (1ull << 8)
@@ -39,6 +40,7 @@
 #define BROADCAST 0xffffffffu
 #define XAPIC_BROADCAST 0xffu
 
+#define PV_EOI_ENABLED 1ull
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_X2APIC 0x800u
 
@@ -84,6 +86,9 @@ struct lapic {
 	uint32_t lvt[LVT_COUNT];
 	uint32_t isr[8], tmr[8], irr[8];
 	bool lint[2];       /* levels of the pins */
+	uint64_t pv_eoi_msr; /* as the guest wrote it */
+	bool pv_eoi_set;     /* the byte in guest memory is 1: the interrupt in service may have ended without us */
+	uint64_t pv_eois;
 	bool extint_message; /* the I/O APIC passed the 8259's request on; until INTR falls */
 
 	struct timer timer;
@@ -156,6 +161,7 @@ int lapic_pending_vector(struct lapic *l)
 
 static void ticks_lost(struct lapic *l);
 static void count_wait(struct lapic *l);
+static void pv_eoi_offer(struct lapic *l, unsigned v);
 
 int lapic_ack(struct lapic *l)
 {
@@ -170,6 +176,7 @@ int lapic_ack(struct lapic *l)
 	bit_set(l->isr, (unsigned)v, true);
 	if (timers)
 		count_wait(l);
+	pv_eoi_offer(l, (unsigned)v);
 	return v;
 }
 
@@ -187,7 +194,8 @@ bool lapic_extint_pending(const struct lapic *l)
 /* Something changed: the vCPU has to look when there is something for it. */
 static void update(struct lapic *l)
 {
-	if (lapic_pending_vector(l) >= 0 || lapic_extint_pending(l))
+	/* What seems to be in service may have ended: the vCPU's thread finds out. */
+	if (l->pv_eoi_set || lapic_pending_vector(l) >= 0 || lapic_extint_pending(l))
 		l->config.ops->kick(l->config.opaque, l->config.index);
 }
 
@@ -243,11 +251,14 @@ bool lapic_deliver(struct lapic *l, enum lapic_delivery mode, uint8_t vector, bo
 	}
 }
 
+static void pv_eoi_withdraw(struct lapic *l);
+
 static void end_of_interrupt(struct lapic *l)
 {
 	uint32_t *lint0 = &l->lvt[LVT_LINT0];
 	int v = highest(l->isr);
 
+	pv_eoi_withdraw(l);
 	if (v < 0)
 		return;
 	bit_set(l->isr, (unsigned)v, false);
@@ -261,6 +272,59 @@ static void end_of_interrupt(struct lapic *l)
 	}
 	update(l);
 }
+
+/* ---- paravirtual EOI ---- */
+
+static void pv_eoi_write(struct lapic *l, uint8_t bit)
+{
+	l->pv_eoi_set = memory_write(l->config.memory, l->pv_eoi_msr & ~3ull, &bit, 1) == 0 && bit;
+}
+
+/* The vCPU has just taken vector v. Its EOI may be left out if nothing follows from it: nobody waits behind it, it is
+ * not level-triggered, and nothing was interrupted by it. */
+static void pv_eoi_offer(struct lapic *l, unsigned v)
+{
+	if (!(l->pv_eoi_msr & PV_EOI_ENABLED) || bit_test(l->tmr, v) || highest(l->irr) >= 0)
+		return;
+	bit_set(l->isr, v, false);
+	bool alone = highest(l->isr) < 0;
+	bit_set(l->isr, v, true);
+	if (alone)
+		pv_eoi_write(l, 1);
+}
+
+static void pv_eoi_withdraw(struct lapic *l)
+{
+	if (l->pv_eoi_set)
+		pv_eoi_write(l, 0);
+}
+
+void lapic_pv_eoi(struct lapic *l)
+{
+	uint8_t byte = 1;
+
+	if (!l->pv_eoi_set)
+		return;
+	memory_read(l->config.memory, l->pv_eoi_msr & ~3ull, &byte, 1);
+	if (!(byte & 1)) {
+		l->pv_eoi_set = false;
+		l->pv_eois++;
+		end_of_interrupt(l);
+	} else if (highest(l->irr) >= 0) {
+		pv_eoi_withdraw(l); /* somebody waits for it by now */
+	}
+}
+
+void lapic_set_pv_eoi(struct lapic *l, uint64_t value)
+{
+	lapic_pv_eoi(l);
+	pv_eoi_withdraw(l);
+	l->pv_eoi_msr = l->config.memory ? value : 0;
+}
+
+uint64_t lapic_get_pv_eoi(const struct lapic *l) { return l->pv_eoi_msr; }
+
+uint64_t lapic_pv_eois(const struct lapic *l) { return l->pv_eois; }
 
 /* ---- local vector table ---- */
 
@@ -376,6 +440,14 @@ int lapic_bus_deliver(struct lapic_bus *bus, const struct lapic_message *m, bool
 	uint32_t dest = m->dest == XAPIC_BROADCAST && !m->logical ? BROADCAST : m->dest;
 
 	return bus_send(bus, bus_targets(bus, dest, m->logical), m->mode, m->vector, m->level, coalesced);
+}
+
+int lapic_bus_deliver_to(struct lapic_bus *bus, uint64_t targets, enum lapic_delivery mode, uint8_t vector)
+{
+	for (unsigned i = 0; i < LAPIC_MAX; i++)
+		if ((targets >> i & 1) && (i >= bus->count || !bus->lapic[i] || !(bus->lapic[i]->base & BASE_ENABLE)))
+			targets &= ~(1ull << i);
+	return bus_send(bus, targets, mode, vector, false, NULL);
 }
 
 int lapic_bus_deliver_msi(struct lapic_bus *bus, uint64_t address, uint32_t data)
@@ -712,6 +784,7 @@ uint64_t lapic_read(struct lapic *l, unsigned offset, unsigned size)
 	unsigned reg = offset & ~0xfu, byte = offset & 0xf;
 	uint32_t value = 0;
 
+	lapic_pv_eoi(l);
 	if (byte >= 4) /* between the registers */
 		return 0;
 	switch (reg) {
@@ -736,6 +809,7 @@ void lapic_write(struct lapic *l, unsigned offset, uint64_t value, unsigned size
 {
 	uint32_t v = (uint32_t)value;
 
+	lapic_pv_eoi(l);
 	if ((offset & 0xf) || size < 4) /* registers are written whole */
 		return;
 	switch (offset) {
@@ -771,6 +845,7 @@ bool lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t *value)
 	unsigned reg = (msr - MSR_X2APIC) << 4;
 	uint32_t v;
 
+	lapic_pv_eoi(l);
 	if (msr == MSR_TSC_DEADLINE) {
 		*value = timer_mode(l) == TIMER_TSC_DEADLINE ? l->tsc_deadline : 0;
 		return true;
@@ -811,6 +886,7 @@ bool lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
 {
 	unsigned reg = (msr - MSR_X2APIC) << 4;
 
+	lapic_pv_eoi(l);
 	if (msr == MSR_TSC_DEADLINE) {
 		write_tsc_deadline(l, value);
 		return true;
@@ -900,6 +976,8 @@ void lapic_reset(struct lapic *l, bool init)
 	memset(l->isr, 0, sizeof(l->isr));
 	memset(l->tmr, 0, sizeof(l->tmr));
 	memset(l->irr, 0, sizeof(l->irr));
+	l->pv_eoi_msr = 0;
+	l->pv_eoi_set = false;
 	l->extint_message = false;
 	l->initial_count = 0;
 	l->divide = 0;

@@ -20,6 +20,7 @@
 #define LAPIC_TIMER_HZ 1000000000ull /* the "bus clock" that the timer divides: CPUID and calibration find it */
 
 struct lapic;
+struct memory;
 
 enum lapic_delivery {
 	LAPIC_FIXED = 0, LAPIC_LOWEST = 1, LAPIC_SMI = 2, LAPIC_NMI = 4, LAPIC_INIT = 5, LAPIC_STARTUP = 6,
@@ -65,6 +66,7 @@ struct lapic_config {
 	uint64_t tsc_khz;       /* for TSC-deadline mode */
 	unsigned phys_bits;     /* reserved bits of IA32_APIC_BASE */
 	bool x2apic;            /* CPUID.1:ECX.x2APIC: x2APIC mode may be turned on */
+	struct memory *memory;  /* for paravirtual EOI; NULL: none */
 };
 
 struct lapic *lapic_new(const struct lapic_config *config); /* NULL and errno; state as after RESET */
@@ -80,10 +82,20 @@ int lapic_ack(struct lapic *l);
  * then to be asked of the PIC. Comes after lapic_pending_vector. */
 bool lapic_extint_pending(const struct lapic *l);
 
+/* KVM's paravirtual EOI, MSR 0x4b564d04: address of a byte in guest memory, and an enable bit. Its bit 0 is set for an
+ * interrupt whose EOI nobody waits for; the guest may clear it instead of doing the EOI. */
+void lapic_set_pv_eoi(struct lapic *l, uint64_t value);
+uint64_t lapic_get_pv_eoi(const struct lapic *l);
+/* Sees whether the guest did so. On the vCPU's thread, not in the guest, before its state matters. */
+void lapic_pv_eoi(struct lapic *l);
+uint64_t lapic_pv_eois(const struct lapic *l); /* how many were done that way */
+
 /* ---- messages and pins ---- */
 /* How many local APICs took it (0: no such destination); *coalesced (may be NULL) = it was pending in
  * all of them already, so that a periodic timer's tick got lost. */
 int lapic_bus_deliver(struct lapic_bus *bus, const struct lapic_message *m, bool *coalesced);
+/* To the local APICs with these indexes. */
+int lapic_bus_deliver_to(struct lapic_bus *bus, uint64_t targets, enum lapic_delivery mode, uint8_t vector);
 /* An MSI: a 32-bit write of `data` to address 0xfeexxxxx. */
 int lapic_bus_deliver_msi(struct lapic_bus *bus, uint64_t address, uint32_t data);
 /* One local APIC only: returns true if the vector was not pending already. */

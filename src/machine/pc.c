@@ -159,22 +159,9 @@ static uint64_t host_tsc(void *opaque)
 	return __builtin_ia32_rdtsc();
 }
 
-static bool pv_kick(void *opaque, uint32_t apic_id)
-{
-	struct pc *pc = opaque;
+static bool kick_cpu(void *opaque, uint32_t apic_id) { return pv_kick(((struct pc *)opaque)->vm, apic_id); }
 
-	for (unsigned i = 0; i < pc->lapics.count; i++) {
-		if (!pc->lapics.lapic[i] || lapic_id(pc->lapics.lapic[i]) != apic_id)
-			continue;
-		struct vcpu *v = pc->vm->vcpu[i];
-		v->cpu.halted = false;
-		vcpu_kick(v);
-		return true;
-	}
-	return false;
-}
-
-static const struct kvmclock_ops kvmclock_ops = {.tsc = host_tsc, .kick = pv_kick};
+static const struct kvmclock_ops kvmclock_ops = {.tsc = host_tsc, .kick = kick_cpu};
 
 /* ---- assembly ---- */
 
@@ -184,6 +171,7 @@ static int new_lapics(struct vm *vm)
 		const struct lapic_config config = {
 			.index = i,
 			.bus = &vm->pc->lapics,
+			.memory = &vm->memory,
 			.timers = vm->timers,
 			.ops = &apic_ops,
 			.opaque = vm->pc,

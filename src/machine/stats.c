@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "irq/lapic.h"
 #include "machine/vm.h"
 #include "util/resident.h"
 
@@ -55,6 +56,11 @@ static void print_vcpu(const struct vcpu *v, FILE *out)
 	if (cpu->tlb_accesses)
 		fprintf(out, "           TLB hits %" PRIu64 " (accesses of translated code)\n",
 			cpu->tlb_accesses > cpu->tlb_misses ? cpu->tlb_accesses - cpu->tlb_misses : 0);
+	if (v->pv.steal_msr || lapic_pv_eois(v->lapic))
+		fprintf(out,
+			"           paravirtual: EOIs %" PRIu64 ", kicks %" PRIu64 ", IPI calls %" PRIu64
+			", TLB flushes left %" PRIu64 "\n",
+			lapic_pv_eois(v->lapic), v->pv.kicks, v->pv.ipis, v->pv.flushes);
 	fprintf(out,
 		"           interrupts %" PRIu64 ", exceptions %" PRIu64 " (page faults %" PRIu64
 		"), TLB misses %" PRIu64 ", TLB flushes %" PRIu64 "\n",

@@ -37,6 +37,7 @@ int vcpu_new(struct vm *vm, unsigned index)
 		return r;
 	}
 	v->cpu.counting = vm->config.counting;
+	pv_init(v);
 	pthread_cond_init(&v->wake, NULL);
 	r = vm->config.engine->vcpu_create(vm->engine_vm, &v->cpu);
 	if (r < 0) {
@@ -53,6 +54,7 @@ void vcpu_free(struct vcpu *v)
 {
 	v->vm->config.engine->vcpu_destroy(&v->cpu);
 	pthread_cond_destroy(&v->wake);
+	pv_free(v);
 	cpu_free(&v->cpu);
 	free(v);
 }
@@ -92,6 +94,7 @@ static void take_init(struct vcpu *v)
 	v->event.valid = false;
 	cpu_reset(&v->cpu, true);
 	lapic_reset(v->lapic, true);
+	pv_reset(v);
 	/* The first processor would go on at the reset vector, where a PC without firmware has nothing. */
 	if (v->cpu.index == 0)
 		vm_stop(v->vm, VM_RESET);
@@ -183,6 +186,7 @@ static enum step prepare(struct vcpu *v)
 		v->tsc_offset = cpu->tsc_offset + cpu->tsc_adjust;
 		kvmclock_tsc_changed(v->vm->pc->kvmclock, cpu->index, v->tsc_offset);
 	}
+	lapic_pv_eoi(v->lapic);
 	if (!v->event.valid)
 		choose_event(v);
 	if (v->event.valid) {
@@ -195,6 +199,8 @@ static enum step prepare(struct vcpu *v)
 		}
 		v->event.valid = false;
 	}
+	if (cpu->halted && v->pv.unhalted)
+		cpu->halted = v->pv.unhalted = false;
 	return cpu->halted ? STEP_WAIT : STEP_ENTER;
 }
 
@@ -288,6 +294,7 @@ static void enter(struct vcpu *v, struct exit *exit)
 	struct vm *vm = v->vm;
 	uint64_t start;
 
+	pv_account(v);
 	v->in_guest = true;
 	pthread_mutex_unlock(&vm->lock);
 	start = clock_now();
@@ -301,7 +308,9 @@ static void wait(struct vcpu *v)
 {
 	uint64_t start = clock_now();
 
+	pv_sleeps(v);
 	pthread_cond_wait(&v->wake, &v->vm->lock);
+	pv_wakes(v);
 	v->stats.halted_ns += clock_now() - start;
 }
 

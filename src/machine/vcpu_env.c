@@ -89,7 +89,7 @@ static bool env_x2apic_write(void *opaque, uint32_t msr, uint64_t value)
 static bool env_pv_read(void *opaque, uint32_t msr, uint64_t *value)
 {
 	struct vcpu *v = machine_enter(opaque);
-	bool ok = kvmclock_msr_read(v->vm->pc->kvmclock, v->cpu.index, msr, value);
+	bool ok = pv_msr_read(v, msr, value);
 
 	machine_leave(v);
 	return ok;
@@ -98,10 +98,8 @@ static bool env_pv_read(void *opaque, uint32_t msr, uint64_t *value)
 static bool env_pv_write(void *opaque, uint32_t msr, uint64_t value)
 {
 	struct vcpu *v = machine_enter(opaque);
-	uint64_t offset = v->cpu.tsc_offset + v->cpu.tsc_adjust;
-	bool ok = kvmclock_msr_write(v->vm->pc->kvmclock, v->cpu.index, msr, value, offset);
+	bool ok = pv_msr_write(v, msr, value);
 
-	v->tsc_offset = offset;
 	machine_leave(v);
 	return ok;
 }
@@ -113,7 +111,7 @@ static uint64_t env_hypercall(void *opaque, uint64_t nr, const uint64_t arg[4])
 	if (v->cpu.cpl != 0)
 		return -KVM_EPERM;
 	machine_enter(v);
-	uint64_t result = kvmclock_hypercall(v->vm->pc->kvmclock, v->cpu.index, nr, arg);
+	uint64_t result = pv_hypercall(v, nr, arg);
 	machine_leave(v);
 	return result;
 }

@@ -15,6 +15,7 @@
 
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
+#include "machine/pv.h"
 #include "mem/bus.h"
 #include "mem/memory.h"
 #include "util/timer.h"
@@ -52,6 +53,7 @@ struct vcpu {
 	} event;
 	uint64_t pause_first, pause_last; /* TSC: of a loop of PAUSEs. This vCPU's thread only */
 	uint64_t tsc_offset; /* as the paravirtual clock knows it */
+	struct vcpu_pv pv; /* under vm->lock */
 	struct vcpu_stats stats;
 };
 

@@ -144,3 +144,15 @@ int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len)
 	write_end(m, gpa, off, len);
 	return 0;
 }
+
+int memory_exchange8(struct memory *m, uint64_t gpa, uint8_t value, uint8_t *old)
+{
+	uint64_t off = memory_offset(m, gpa, 1);
+
+	if (off == MEMORY_NOT_RAM)
+		return -EFAULT;
+	write_begin(m);
+	*old = __atomic_exchange_n(m->base + off, value, __ATOMIC_SEQ_CST);
+	write_end(m, gpa, off, 1);
+	return 0;
+}

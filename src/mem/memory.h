@@ -80,6 +80,8 @@ static inline uint64_t memory_offset_to_gpa(const struct memory *m, uint64_t off
  * telling the engine of changed code. 0, or -EFAULT if any byte is not RAM (nothing is copied). */
 int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len);
 int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len);
+/* One byte, atomically; *old is what it was. */
+int memory_exchange8(struct memory *m, uint64_t gpa, uint8_t value, uint8_t *old);
 int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len);
 
 #endif

@@ -55,7 +55,7 @@ static void test_leaves(struct cpu *cpu)
 	cpuid_execute(cpu, 0x40000000, 0, out);
 	CHECK(!memcmp(out + 1, "KVMKVMKVM\0\0\0", 12));
 	CHECK_EQ(out[0], 0x40000010);
-	CHECK_EQ(reg_of(cpu, 0x40000001, 0, 0), 0x0100000b);
+	CHECK_EQ(reg_of(cpu, 0x40000001, 0, 0), 0x01000aeb);
 	CHECK_EQ(reg_of(cpu, 0x40000010, 0, 0), cpu->cpuid->tsc_khz);
 	CHECK_EQ(reg_of(cpu, 0x40000010, 0, 1), 1000000);
 	CHECK_EQ(reg_of(cpu, 0x40000100, 0, 0), 0);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "irq/lapic.h"
+#include "mem/memory.h"
 
 static unsigned passed, failed;
 
@@ -50,6 +51,8 @@ static uint64_t on_tsc(void *o, unsigned i) { (void)o, (void)i; return now * 2; 
 
 static const struct lapic_ops ops = { on_kick, on_nmi, on_init, on_startup, on_eoi, on_tsc };
 
+static struct memory memory;
+
 static void setup(void)
 {
 	memset(&bus, 0, sizeof(bus));
@@ -61,7 +64,7 @@ static void setup(void)
 	now = 1000000;
 	queue = timer_queue_new_manual(now);
 	for (unsigned i = 0; i < CPUS; i++) {
-		struct lapic_config c = { i, &bus, queue, &ops, NULL, 2000000, 46, true };
+		struct lapic_config c = { i, &bus, queue, &ops, NULL, 2000000, 46, true, &memory };
 
 		apic[i] = lapic_new(&c);
 		if (!apic[i])
@@ -622,6 +625,78 @@ static void test_timer_wakeups(void)
 	teardown();
 }
 
+static uint8_t flag(void)
+{
+	uint8_t byte = 0xff;
+
+	memory_read(&memory, 0x1000, &byte, 1);
+	return byte;
+}
+
+static void set_flag(uint8_t byte) { memory_write(&memory, 0x1000, &byte, 1); }
+
+/* EOI by a flag in guest memory: offered when nobody waits for it, seen when the vCPU's thread looks. */
+static void test_pv_eoi(void)
+{
+	setup();
+	lapic_set_pv_eoi(apic[0], 0x1001);
+	CHECK_EQ(lapic_get_pv_eoi(apic[0]), 0x1001);
+	icr(1, 0, 0x50);
+	CHECK_EQ(lapic_ack(apic[0]), 0x50);
+	CHECK_EQ(flag(), 1);
+	/* the guest has done it; a lower vector comes: a kick, though it seems to have to wait */
+	set_flag(0);
+	kicks[0] = 0;
+	icr(1, 0, 0x40);
+	CHECK_EQ(kicks[0], 1);
+	lapic_pv_eoi(apic[0]);
+	CHECK_EQ(lapic_pv_eois(apic[0]), 1);
+	CHECK_EQ(lapic_ack(apic[0]), 0x40);
+	/* it has not: the offer is taken back, the real EOI lets the next one in */
+	CHECK_EQ(flag(), 1);
+	icr(1, 0, 0x30);
+	lapic_pv_eoi(apic[0]);
+	CHECK_EQ(flag(), 0);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(lapic_ack(apic[0]), 0x30);
+	/* an EOI by the register takes the offer back too */
+	CHECK_EQ(flag(), 1);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(flag(), 0);
+	/* not offered: another one waits, something was interrupted, level-triggered */
+	icr(1, 0, 0x50);
+	icr(1, 0, 0x60);
+	CHECK_EQ(lapic_ack(apic[0]), 0x60);
+	CHECK_EQ(flag(), 0);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(lapic_ack(apic[0]), 0x50);
+	CHECK_EQ(flag(), 1);
+	icr(1, 0, 0x60);
+	lapic_pv_eoi(apic[0]);
+	CHECK_EQ(lapic_ack(apic[0]), 0x60);
+	CHECK_EQ(flag(), 0);
+	wr(0, 0xb0, 0);
+	wr(0, 0xb0, 0);
+	lapic_deliver(apic[0], LAPIC_FIXED, 0x55, true);
+	CHECK_EQ(lapic_ack(apic[0]), 0x55);
+	CHECK_EQ(flag(), 0);
+	wr(0, 0xb0, 0);
+	/* the guest looks at its own registers */
+	icr(1, 0, 0x50);
+	lapic_ack(apic[0]);
+	set_flag(0);
+	CHECK_EQ(rd(0, 0x120), 0);
+	/* no memory there: never offered */
+	lapic_set_pv_eoi(apic[0], 0xfffffffff001);
+	icr(1, 0, 0x50);
+	CHECK_EQ(lapic_ack(apic[0]), 0x50);
+	wr(0, 0xb0, 0);
+	lapic_reset(apic[0], true);
+	CHECK_EQ(lapic_get_pv_eoi(apic[0]), 0);
+	teardown();
+}
+
 /* Random accesses of every register: nothing crashes, hangs or stays armed after RESET. */
 static void test_random(void)
 {
@@ -658,6 +733,9 @@ static void test_random(void)
 			break;
 		default:
 			lapic_set_lint(apic[c], rand() & 1, rand() & 1);
+			lapic_set_pv_eoi(apic[c], rand() & 1 ? 0x1001 : value);
+			set_flag(rand() & 1);
+			lapic_pv_eoi(apic[c]);
 			if (rand() % 50 == 0)
 				lapic_set_base(apic[c], value);
 			if (rand() % 50 == 0)
@@ -676,13 +754,17 @@ static void test_random(void)
 
 int main(void)
 {
+	if (memory_init(&memory, 1 << 20) < 0)
+		return 1;
 	test_priority();
 	test_lvt();
 	test_ipi();
 	test_x2apic();
 	test_timer();
 	test_timer_wakeups();
+	test_pv_eoi();
 	test_random();
+	memory_free(&memory);
 	printf("%u passed, %u failed\n", passed, failed);
 	return failed != 0;
 }
