@@ -7,6 +7,7 @@
  *   callout.c    instructions that the interpreter runs while their block waits
  *   translate.c  guest code -> blocks: decoding, ways out, modes
  *   inline.c     the stack, branches, system flags: what is not a copy
+ *   system.c     reads and writes of system registers
  *   access.c     addresses, TLB look-ups, and one look-up for several accesses
  *   ident.c      instructions that are copied, with their registers renamed and memory redirected
  *   signal.c     host faults in guest instructions, and the kick
@@ -102,6 +103,7 @@ enum {
 	KEY_SMAP = 1 << 18,
 	KEY_TSD = 1 << 19,   /* RDTSC raises #GP */
 	KEY_INTERPRET = 1 << 20, /* nothing is translated in this mode */
+	KEY_FSGSBASE = 1 << 21, /* RDFSBASE and the like do not raise #UD */
 };
 #define KEY_TLB(key) ((enum tlb_mode)((key) >> KEY_TLB_SHIFT & 3))
 #define KEY_STACK_BITS(key) (16u << ((key) >> KEY_STACK_SHIFT & 3))
@@ -352,9 +354,11 @@ enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT };
 
 /* An instruction of a block that the interpreter runs; lies with the block's rarely run code. */
 struct callout {
-	uint32_t block;
-	uint16_t index; /* of the instruction in it */
-	bool ends;      /* the block does not go on behind it */
+	uint64_t rip, next; /* of the instruction, and of the one behind it */
+	uint64_t next_gpa;
+	uint32_t block, key;
+	bool ends;          /* the block does not go on behind it */
+	bool fpu;           /* the block needs guest vector state live */
 	struct insn insn;
 };
 #define CALLOUTS_MAX 8 /* in a block */
@@ -418,6 +422,9 @@ void emit_branch(struct translator *t, unsigned link); /* to the RIP in r10 */
 bool inline_emit(struct translator *t, const struct insn *insn);
 bool inline_lea(struct translator *t, const struct insn *insn);
 void inline_after_sti(struct translator *t); /* behind the instruction that follows STI */
+
+/* ---- system.c ---- */
+bool system_emit(struct translator *t, const struct insn *insn); /* the same for system registers */
 
 /* ---- access.c ---- */
 void access_plan(struct translator *t); /* which accesses of the decoded block are looked up together */

@@ -54,17 +54,17 @@ static uint32_t enter_next(struct bt *bt, uint32_t key)
 	return LEAVE_CODE(LEAVE_ENTER, 0, 0);
 }
 
-/* Is the code at `rip` still what the block has there, mode and mapping included? */
-static bool same_code(struct bt *bt, const struct block *b, uint64_t rip, uint32_t key)
+/* Is the guest at the next instruction, and that what the block has there, mode and mapping included? */
+static bool same_code(struct bt *bt, const struct callout *c, uint32_t key)
 {
 	struct cpu *cpu = bt->cpu;
-	uint64_t linear = rip, gpa;
+	uint64_t linear = c->next, gpa;
 
-	if (cpu->rip != rip || key != b->key)
+	if (c->ends || cpu->rip != c->next || key != c->key)
 		return false;
 	if ((key & KEY_CODE) != KEY_CODE64)
-		linear = (uint32_t)(rip + cpu->seg[CS].base);
-	return cache_code_gpa(bt, linear, &gpa) && gpa == b->gpa + (rip - b->rip);
+		linear = (uint32_t)(linear + cpu->seg[CS].base);
+	return cache_code_gpa(bt, linear, &gpa) && gpa == c->next_gpa;
 }
 
 /* The routine `callout` calls this. 0: the block goes on; else what to leave it with.
@@ -74,16 +74,13 @@ static bool same_code(struct bt *bt, const struct block *b, uint64_t rip, uint32
 uint32_t callout_run(struct cpu *cpu, const struct callout *c)
 {
 	struct bt *bt = bt_of(cpu);
-	struct block *b = bt_block(bt, c->block);
-	uint64_t resets = __atomic_load_n(&bt->vm->resets, __ATOMIC_ACQUIRE), next;
-	bool ends = c->ends, fpu = b->fpu, same;
+	uint64_t resets = __atomic_load_n(&bt->vm->resets, __ATOMIC_ACQUIRE);
+	const struct block *b = bt_block(bt, c->block);
 	uint32_t leave, key;
+	bool same, fpu;
 	enum x x;
 
-	cpu->rip = bt_insn_rip(bt, b, c->index);
-	next = cpu->rip + c->insn.len;
-	if ((b->key & KEY_CODE) != KEY_CODE64)
-		next = (uint32_t)next;
+	cpu->rip = c->rip;
 	bt->stats.interpreted++;
 	bt->stats.interpreted_insn[c->insn.id]++;
 	x = __builtin_expect(callout_special(cpu), 0) ? interp_step(cpu) : interp_run_decoded(cpu, &c->insn);
@@ -93,7 +90,8 @@ uint32_t callout_run(struct cpu *cpu, const struct callout *c)
 	if (leave)
 		return leave;
 	key = bt_key(cpu);
-	same = !ends && same_code(bt, b, next, key);
+	same = same_code(bt, c, key);
+	fpu = c->fpu;
 	cache_sync(bt);
 	if (!same || __atomic_load_n(&b->dead, __ATOMIC_ACQUIRE) ||
 	    __atomic_load_n(&bt->vm->resets, __ATOMIC_ACQUIRE) != resets)

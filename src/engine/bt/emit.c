@@ -288,6 +288,15 @@ static void emit_group1(struct emitter *e, unsigned size, unsigned digit, host_r
 
 void emit_and_imm(struct emitter *e, unsigned size, host_reg reg, int32_t imm) { emit_group1(e, size, 4, reg, imm); }
 
+void emit_shift_imm(struct emitter *e, unsigned shift, host_reg reg, unsigned count)
+{
+	if (reg >= 8)
+		emit8(e, 0x41);
+	emit8(e, 0xc1);
+	emit_modrm_reg(e, shift, reg);
+	emit8(e, count);
+}
+
 void emit_add_imm(struct emitter *e, host_reg reg, int32_t imm) { emit_group1(e, 8, 0, reg, imm); }
 
 void emit_alu_reg(struct emitter *e, unsigned op, host_reg to, host_reg from)

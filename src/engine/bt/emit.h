@@ -125,8 +125,10 @@ void emit_push(struct emitter *e, host_reg reg);
 void emit_pop(struct emitter *e, host_reg reg);
 static inline void emit_pushf(struct emitter *e) { emit8(e, 0x9c); }
 static inline void emit_popf(struct emitter *e) { emit8(e, 0x9d); }
-/* and, or r64, r/m64 or imm32: these change flags. */
+/* and, or, shl, shr r64, r/m64 or imm32: these change flags. */
 void emit_and_imm(struct emitter *e, unsigned size, host_reg reg, int32_t imm);
+enum { SHIFT_SHL = 4, SHIFT_SHR = 5 };
+void emit_shift_imm(struct emitter *e, unsigned shift, host_reg reg, unsigned count); /* of 32 bits */
 void emit_add_imm(struct emitter *e, host_reg reg, int32_t imm);
 void emit_alu_reg(struct emitter *e, unsigned op, host_reg to, host_reg from);
 

@@ -476,18 +476,6 @@ static bool moffs(struct translator *t, const struct insn *i)
 	return true;
 }
 
-/* The selector, into a register. */
-static bool read_selector(struct translator *t, const struct insn *i)
-{
-	const struct operand *to = &i->operand[0], *from = &i->operand[1];
-
-	if (to->kind != OPERAND_GPR || from->kind != OPERAND_SREG || to->size == 2 || host_of[to->reg] == HOST_NONE)
-		return false;
-	emit_load_word(t->e, host_of[to->reg], mem_gs(G(seg) + from->reg * (int32_t)sizeof(struct segment) +
-						      (int32_t)offsetof(struct segment, selector)));
-	return true;
-}
-
 /* INC and DEC of one byte, which are REX on the host. */
 static bool inc_dec(struct translator *t, const struct insn *i)
 {
@@ -542,7 +530,6 @@ bool inline_emit(struct translator *t, const struct insn *i)
 			return false;
 		emit_load32(t->e, HOST_OF_RCX, mem_gs(G(tsc_aux)));
 		return true;
-	case INSN_MOV_SREG: return read_selector(t, i);
-	default: return false;
+	default: return system_emit(t, i);
 	}
 }

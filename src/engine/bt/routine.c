@@ -36,21 +36,35 @@ static void emit_save_guest(struct emitter *e)
 			emit_store(e, host_of[g], mem_gs(G(gpr) + (int32_t)g * 8));
 }
 
-/* Flags from cpu->rflags; uses rcx and the stack. */
+/* Arithmetic flags from cpu->rflags; uses rax and rcx. LAHF and SAHF with OF in AL: far cheaper than PUSHF
+ * and POPF. */
 static void emit_load_flags(struct emitter *e)
 {
-	emit_load(e, RCX, mem_gs(G(rflags)));
-	emit_and_imm(e, 4, RCX, ARITH_FLAGS);
-	emit_push(e, RCX);
-	emit_popf(e);
+	emit_load32(e, RAX, mem_gs(G(rflags)));
+	emit_mov(e, 4, RCX, RAX);
+	emit_shift_imm(e, SHIFT_SHR, RCX, 11);
+	emit_and_imm(e, 4, RCX, 1);
+	emit_shift_imm(e, SHIFT_SHL, RAX, 8);
+	emit_alu_reg(e, OP_OR, RAX, RCX);
+	emit8(e, 0x04); /* add al, 127: OF if it was 1 */
+	emit8(e, 127);
+	emit8(e, 0x9e); /* sahf */
 }
 
-/* Flags to cpu->rflags; uses rdx and rsi, which have been saved. */
+/* Flags to cpu->rflags; uses rax, rdx and rsi, which have been saved. */
 static void emit_save_flags(struct emitter *e)
 {
-	emit_pushf(e);
-	emit_pop(e, RDX);
-	emit_and_imm(e, 4, RDX, ARITH_FLAGS);
+	emit8(e, 0x9f); /* lahf */
+	emit8(e, 0x0f); /* seto al */
+	emit8(e, 0x90);
+	emit_modrm_reg(e, 0, RAX);
+	emit8(e, 0x0f); /* movzx edx, ah */
+	emit8(e, 0xb6);
+	emit_modrm_reg(e, RDX, 4);
+	emit_and_imm(e, 4, RDX, ARITH_FLAGS & 0xff);
+	emit_and_imm(e, 4, RAX, 1);
+	emit_shift_imm(e, SHIFT_SHL, RAX, 11);
+	emit_alu_reg(e, OP_OR, RDX, RAX);
 	emit_load(e, RSI, mem_gs(G(rflags)));
 	emit_and_imm(e, 8, RSI, ~ARITH_FLAGS);
 	emit_alu_reg(e, OP_OR, RSI, RDX);
@@ -103,8 +117,8 @@ static void routine_leave(struct bt_vm *vm, struct emitter *e)
 	vm->leave = emit_offset(e);
 	emit_save_guest(e);
 	emit_store(e, R10, mem_gs(WORD(WORD_BLOCK)));
-	emit_mov(e, 4, RAX, RCX);
 	emit_save_flags(e);
+	emit_mov(e, 4, RAX, RCX);
 	emit_return(e);
 }
 

@@ -161,6 +161,19 @@ void emit_goto_from(struct translator *t, uint32_t site, uint64_t target)
 	tail->site = site;
 }
 
+static void emit_callout_data(struct translator *t, const struct tail *tail)
+{
+	struct callout *c = (struct callout *)(void *)t->e->p;
+	const struct insn *i = &t->insn[tail->insn];
+	const struct block *b = t->b;
+
+	*c = (struct callout){ .block = t->id, .key = t->key, .ends = tail->ends, .fpu = b->fpu, .insn = *i };
+	c->rip = wrap_rip(t, b->rip + t->offset[tail->insn]);
+	c->next = wrap_rip(t, c->rip + i->len);
+	c->next_gpa = b->gpa + t->offset[tail->insn] + i->len;
+	t->e->p += sizeof(*c);
+}
+
 static void emit_tail(struct translator *t, const struct tail *tail)
 {
 	struct link *l = &t->bt->links[t->b->links + tail->link];
@@ -195,9 +208,7 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		emit_branch(t, tail->link);
 		break;
 	case TAIL_CALLOUT:
-		*(struct callout *)(void *)e->p = (struct callout){
-			.block = t->id, .index = tail->insn, .ends = tail->ends, .insn = t->insn[tail->insn] };
-		e->p += sizeof(struct callout);
+		emit_callout_data(t, tail);
 		break;
 	}
 }
@@ -521,6 +532,8 @@ uint32_t bt_key(const struct cpu *cpu)
 		key |= KEY_CPL0;
 	if (cpu->cr4 & CR4_SMAP)
 		key |= KEY_SMAP;
+	if (cpu->cr4 & CR4_FSGSBASE)
+		key |= KEY_FSGSBASE;
 	if ((cpu->cr4 & CR4_TSD) && cpu->cpl)
 		key |= KEY_TSD;
 	if ((cpu->rflags & RFLAGS_AC) && cpu->cpl == 3) /* alignment may be checked */
