@@ -65,11 +65,13 @@ struct tlb {
  */
 #define BRANCH_MODES 7
 #define BRANCH_ENTRIES 16384u
+#define BRANCH_MODE_SHIFT 15 /* words of a mode's table */
 struct branch_cache {
 	struct {
 		uint64_t minus_target[BRANCH_ENTRIES];
 		uint64_t code[BRANCH_ENTRIES]; /* host address */
 	} mode[BRANCH_MODES];
 };
+_Static_assert(sizeof(struct branch_cache) == (8ull << BRANCH_MODE_SHIFT) * BRANCH_MODES, "the shift is right");
 
 #endif

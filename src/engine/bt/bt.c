@@ -130,26 +130,35 @@ enum next {
 static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *from, unsigned *link)
 {
 	struct cpu *cpu = bt->cpu;
-	uint32_t id = (uint32_t)cpu->engine_word[WORD_BLOCK];
-	const struct block *b = bt_block(bt, id);
-	const struct link *l = &bt->links[b->links + LEAVE_INDEX(code)];
+	uint32_t id = (uint32_t)cpu->engine_word[WORD_BLOCK], index = LEAVE_INDEX(code);
+	const struct block *b;
+	const struct link *l;
 
+	if (LEAVE_KIND(code) == LEAVE_RETURN) {
+		index = RETURN_FROM_LINK((uint32_t)cpu->engine_word[WORD_RETURN_FROM]);
+		id = RETURN_FROM_BLOCK((uint32_t)cpu->engine_word[WORD_RETURN_FROM]);
+	}
+	b = bt_block(bt, id);
+	l = &bt->links[b->links + index];
 	*from = NO_BLOCK;
 	switch (LEAVE_KIND(code)) {
 	case LEAVE_LINK:
 		cpu->rip = l->target;
 		*key = l->key;
 		*from = id;
-		*link = LEAVE_INDEX(code);
+		*link = index;
 		return NEXT_BLOCK;
 	case LEAVE_BRANCH:
+	case LEAVE_RETURN:
+		if (l->kind == LINK_PAGE)
+			cpu->rip = l->target;
 		*key = l->key;
 		*from = id;
-		*link = LEAVE_INDEX(code);
+		*link = index;
 		bt->stats.branch_misses++;
 		return branch_faults(bt, b, l) ? NEXT_INTERPRET : NEXT_BLOCK;
 	case LEAVE_INTERPRET:
-		cpu->rip = bt_insn_rip(bt, b, LEAVE_INDEX(code));
+		cpu->rip = bt_insn_rip(bt, b, index);
 		bt->stats.interpreted_insn[LEAVE_INSN(code)]++;
 		return NEXT_INTERPRET;
 	case LEAVE_FPU:
@@ -162,9 +171,9 @@ static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *fro
 		*key = l->key;
 		return NEXT_WINDOW;
 	case LEAVE_STOP:
-		cpu->rip = bt_insn_rip(bt, b, LEAVE_INDEX(code));
+		cpu->rip = bt_insn_rip(bt, b, index);
 		/* no interrupt may come between STI and the next instruction */
-		return b->shadowed >> LEAVE_INDEX(code) & 1 ? NEXT_INTERPRET : NEXT_REQUEST;
+		return b->shadowed >> index & 1 ? NEXT_INTERPRET : NEXT_REQUEST;
 	case LEAVE_LOOP:
 		*key = bt_key(cpu);
 		return callout_special(cpu) || (*key & KEY_INTERPRET) ? NEXT_INTERPRET : NEXT_BLOCK;
@@ -403,6 +412,7 @@ static void bt_vm_destroy(void *engine_vm)
 static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 {
 	struct bt *bt;
+	int err;
 
 	if (vm->vcpus == VCPUS)
 		return -ENOSPC;
@@ -412,6 +422,12 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 	*bt = (struct bt){ .cpu = cpu, .memory = vm->memory, .vm = vm, .unchained = unchained, .rw = vm->rw, .rx = vm->rx,
 			   .blocks = vm->blocks, .marks = vm->marks, .links = vm->links, .leave = vm->leave,
 			   .miss = vm->miss, .callout = vm->callout, .callout_last = vm->callout_last, .enter = vm->enter, .e.base = vm->rw, .active = NOT_ACTIVE };
+	err = return_init(bt);
+	if (err) {
+		return_free(bt);
+		free(bt);
+		return err;
+	}
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
 		bt->branch_filled[m] = UINT32_MAX;
 	branch_flush(bt, true);
@@ -461,6 +477,7 @@ void bt_vcpu_destroy(struct cpu *cpu)
 		bt_vm_destroy(bt->vm);
 	cpu->hooks = NULL;
 	cpu->engine_state = NULL;
+	return_free(bt);
 	free(bt);
 }
 

@@ -17,7 +17,7 @@
  * vCPU's thread, but for what says otherwise. cache.c says how vCPUs keep out of each other's way.
  *
  * In translated code:
- *   - gs points at the vCPU's struct cpu; rsp is the monitor's stack, 16-byte aligned.
+ *   - gs points at the vCPU's struct cpu; rsp is a return stack (below), not the monitor's.
  *   - Guest registers live where host_of says: most in the host register of the same name, RCX in
  *     r14, RSP in r15; R10, R11, R14 and R15 stay in cpu->gpr. rcx, r10 and r11 are scratch.
  *   - The guest's arithmetic flags are the host's. Nothing around the guest's instructions changes
@@ -56,20 +56,23 @@ enum {
 	WORD_BRANCH_MASK, /* pext: index into the branch cache */
 	WORD_ARITH,       /* arithmetic flags */
 	WORD_PUSHF,       /* the other flags that PUSHF shows */
-	WORD_RSP,         /* monitor stack in translated code */
-	WORD_MISS_RSP,    /* the same inside the miss routine */
+	WORD_RSP,         /* monitor's stack while translated code runs, 16-byte aligned */
+	WORD_RETURN_RSP,  /* rsp of translated code, while it does not run */
+	WORD_RETURN_FROM, /* RETURN_FROM of the RET under way */
+	WORD_BACK,        /* where in a block miss and callout go back to */
 	WORD_ADDRESS,     /* of the access that missed */
 	WORD_BLOCK,       /* id of the block that was left */
 	WORD_MISS_INFO,   /* the access that missed, for a request that comes meanwhile */
 	WORD_TMP,
 	WORD_NOT_ONE,     /* pext: 0 for 0 and 1 */
 	WORD_MISS_FN, WORD_STOP_FN, WORD_CALLOUT_FN, /* C functions */
-	WORD_TARGET,      /* LEAVE_ENTER: host address of the block to enter */
+	WORD_TARGET,      /* host address of the block to enter */
 	WORD_SELF,        /* struct cpu */
 	WORD_GROUP,       /* addends that a block has looked up already: GROUPS_MAX of them */
-	WORD_COUNT = WORD_GROUP + 8
+	WORD_RETURN = WORD_GROUP + 8, /* rsp of each return stack that is not in use */
+	WORD_COUNT = WORD_RETURN + 3
 };
-#define GROUPS_MAX (WORD_COUNT - WORD_GROUP)
+#define GROUPS_MAX (WORD_RETURN - WORD_GROUP)
 
 /* What the miss routine is told of an access. */
 #define MISS_INFO(size, write, no_fill, group, insn) \
@@ -81,6 +84,27 @@ enum {
 #define MISS_INSN(info) ((info) >> 16)
 #define WORD(n) (G(engine_word) + (n) * 8)
 _Static_assert(WORD_COUNT <= sizeof(((struct cpu *)0)->engine_word) / 8, "struct cpu has room for them");
+
+/*
+ * ---- return stacks ----
+ *
+ * A guest's CALL is a host CALL, and its RET a host RET, so that the host predicts it. The host's goes to
+ * the landing behind the CALL's translation, which goes on only if the guest's return address is the one
+ * that belongs there; else, and when the stack is empty, a routine looks the address up (routine.c). So
+ * what a return stack holds decides nothing but speed, and it may be emptied at any time. It must be when
+ * its landings may be stale: whenever the branch cache of its mode has to be emptied, after any change of
+ * address translation, and before memory of blocks may be used anew. A block that is removed may be landed
+ * in: what follows the landing is not chained any more. In 64-bit code only: a stack for each enum tlb_mode.
+ */
+#define RETURN_STACKS 3
+#define RETURN_STACK_SIZE 65536u
+#define RETURN_GUARD 4096u /* the lowest bytes of it: pushing into them faults, and empties the stack */
+#define RETURN_EMPTY (RETURN_STACK_SIZE - 64) /* where rsp is then; the sentinel is there */
+/* The RET that a target is looked up for. */
+#define RETURN_FROM(id, link) ((uint32_t)(id) << 4 | (link))
+#define RETURN_FROM_BLOCK(from) ((from) >> 4)
+#define RETURN_FROM_LINK(from) ((from) & 15)
+#define LANDING_EXPECTED 2 /* bytes into a landing: minus the return address, 64 bits */
 
 /* ---- modes: everything but the bytes that a translation depends on ---- */
 
@@ -126,6 +150,7 @@ enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 
 #define BLOCK_INSNS_MAX 64
 #define BLOCK_LINKS_MAX 12
+_Static_assert(BLOCK_LINKS_MAX <= 16, "RETURN_FROM has room");
 #define BLOCK_CODE_MAX 16384u /* bytes of host code */
 #define BLOCK_COLD_MAX 10240u
 #define NO_BLOCK 0u           /* id 0 is never used */
@@ -134,9 +159,9 @@ enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 struct link {
 	uint64_t target;   /* RIP */
 	uint32_t key;      /* mode at the target */
-	uint32_t site;     /* where the rel32 of the jump is; LINK_BRANCH: where the sequence begins */
-	uint32_t end;      /* LINK_BRANCH: where the sequence ends */
-	uint32_t stub;     /* DIRECT: what it jumps to while unchained; BRANCH: leaves, from anywhere in the sequence */
+	uint32_t site;     /* where the rel32 of the jump is; but for DIRECT: where the sequence begins */
+	uint32_t end;      /* where the sequence ends */
+	uint32_t stub;     /* DIRECT: what it jumps to while unchained; else: leaves, from anywhere in the sequence */
 	uint32_t to;       /* block id when chained */
 	uint32_t next;     /* next link into the same block: global link number + 1 */
 	uint16_t insn;     /* index of the instruction in its block */
@@ -146,6 +171,8 @@ struct link {
 enum {
 	LINK_DIRECT, /* patched to jump to the target's block */
 	LINK_BRANCH, /* looks into the branch cache */
+	LINK_PAGE,   /* the same for a known target, in another page: always the same entry */
+	LINK_LANDING, /* where a RET comes back to */
 };
 
 /* Where an instruction begins, both sides. */
@@ -197,7 +224,7 @@ struct region {
 
 /* Why translated code was left; low bits of what bt->enter returns. The rest: index << 4, id << 16. */
 enum leave {
-	LEAVE_LINK, LEAVE_BRANCH, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW, LEAVE_STOP,
+	LEAVE_LINK, LEAVE_BRANCH, LEAVE_RETURN, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW, LEAVE_STOP,
 	/* By call-outs, with all state complete: */
 	LEAVE_ENTER,       /* not left: the block at WORD_TARGET is entered */
 	LEAVE_LOOP,        /* the run loop looks what to do at cpu->rip */
@@ -237,6 +264,7 @@ struct bt_vm {
 	/* Routines, offsets in the cache. */
 	uint32_t leave, miss, callout, callout_last, routines_end;
 	uint32_t enter_restart, enter_end, miss_restart, miss_end, callout_restart, callout_end;
+	uint32_t return_empty, return_mismatch, return_lookup, return_leave, return_end;
 	uint32_t (*enter)(struct cpu *cpu, const void *code);
 
 	struct lock lock;     /* all that follows; what is read without it as well is atomic */
@@ -270,6 +298,7 @@ struct bt {
 	uint32_t leave, miss, callout, callout_last;
 	uint32_t (*enter)(struct cpu *cpu, const void *code);
 	struct emitter e;    /* used under the lock */
+	uint8_t *return_stack; /* RETURN_STACKS of them */
 
 	uint64_t active;     /* epoch that was seen since translated code was last left; NOT_ACTIVE: not in run. Atomic */
 	uint64_t seen;       /* the same for this thread, kept while it is not in run */
@@ -336,6 +365,14 @@ void branch_flush_page(struct bt *bt, uint64_t gva);
 
 /* ---- routine.c ---- */
 void routine_init(struct bt_vm *vm);
+/* Return stacks. In translated code's absence, but for return_stack_of. */
+int return_init(struct bt *bt); /* 0 or -errno */
+void return_free(struct bt *bt);
+void return_drop(struct bt *bt, unsigned stack); /* empties one */
+void return_drop_all(struct bt *bt);
+void return_select(struct bt *bt, enum tlb_mode mode); /* the one that translated code will begin with */
+/* The rsp of the empty stack that `address` is in, its guard included; 0: in none. */
+uint64_t return_stack_of(const struct bt *bt, uint64_t address);
 
 /* ---- translate.c ---- */
 #define TAILS_MAX (BLOCK_INSNS_MAX * 4)
@@ -415,7 +452,10 @@ static inline bool code64(const struct translator *t) { return (t->key & KEY_COD
 unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key);
 void emit_goto(struct translator *t, uint64_t target, uint32_t key); /* to a known RIP, in mode `key` */
 void emit_goto_from(struct translator *t, uint32_t site, uint64_t target); /* the same for a jump with its rel32 at `site` */
-void emit_branch(struct translator *t, unsigned link); /* to the RIP in r10 */
+void emit_branch(struct translator *t, unsigned link, bool call); /* to the RIP in r10 */
+void emit_call(struct translator *t, uint64_t target); /* to a RIP that is known, by the return stack */
+void emit_landing(struct translator *t, uint64_t rip); /* behind a call: goes on at `rip` if the guest's RET does */
+bool has_return_stack(const struct translator *t);
 
 /* ---- inline.c ---- */
 /* Emits an instruction that is not a copy. False: the interpreter has to do it. */

@@ -166,6 +166,7 @@ static void branch_empty(struct bt *bt, unsigned mode)
 
 void branch_flush(struct bt *bt, bool global_too)
 {
+	return_drop_all(bt);
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
 		if (bt->branch_filled[m] && (global_too || bt->branch_local[m])) {
 			branch_empty(bt, m);
@@ -182,11 +183,12 @@ void branch_flush_page(struct bt *bt, uint64_t gva)
 {
 	unsigned h = page_hash(gva), before = page_hash(gva - PAGE_SIZE); /* an instruction may reach over */
 
+	return_drop_all(bt);
 	if ((bt->branch_pages[h / 64] >> h % 64 & 1) || (bt->branch_pages[before / 64] >> before % 64 & 1))
 		branch_flush(bt, true);
 }
 
-void branch_select(struct bt *bt, uint32_t key)
+static void select_one(struct bt *bt, uint32_t key)
 {
 	unsigned mode = branch_mode(bt, key);
 	uint64_t base = bt->cpu->seg[CS].base;
@@ -194,8 +196,18 @@ void branch_select(struct bt *bt, uint32_t key)
 	if (__builtin_expect(bt->branch_key[mode] == key && (mode < 3 || bt->branch_base[mode] == base), 1))
 		return;
 	branch_empty(bt, mode);
+	if (mode < RETURN_STACKS)
+		return_drop(bt, mode);
 	bt->branch_key[mode] = key;
 	bt->branch_base[mode] = base;
+}
+
+void branch_select(struct bt *bt, uint32_t key)
+{
+	select_one(bt, key);
+	if (KEY_TLB(key) != TLB_USER) /* STAC and CLAC lead from one to the other */
+		select_one(bt, key ^ (uint32_t)(TLB_KERNEL ^ TLB_KERNEL_USER) << KEY_TLB_SHIFT);
+	return_select(bt, KEY_TLB(key));
 }
 
 static enum tlb_mode fetch_mode(const struct cpu *cpu)
@@ -679,8 +691,10 @@ void cache_sync(struct bt *bt)
 
 	if (__builtin_expect(epoch != bt->seen, 0))
 		catch_up(bt, epoch);
-	if (__atomic_load_n(&bt->active, __ATOMIC_RELAXED) != epoch)
+	if (__atomic_load_n(&bt->active, __ATOMIC_RELAXED) != epoch) {
+		return_drop_all(bt); /* blocks that are removed are not landed in from now on */
 		__atomic_store_n(&bt->active, epoch, __ATOMIC_RELEASE);
+	}
 	if (__builtin_expect(bt->write_count != 0, 0))
 		take_writes(bt);
 	if (__builtin_expect(__atomic_load_n(&bt->vm->unsettled_count, __ATOMIC_ACQUIRE) != 0, 0)) {
@@ -752,6 +766,7 @@ static void lock_with_room(struct bt *bt)
 	}
 	if (vm->region[next].retired) {
 		region_reset(vm, next);
+		return_drop_all(bt);
 		__atomic_store_n(&vm->resets, vm->resets + 1, __ATOMIC_RELEASE);
 	}
 	vm->current = next;

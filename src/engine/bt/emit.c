@@ -133,10 +133,15 @@ void emit_mov_imm(struct emitter *e, host_reg reg, uint64_t imm)
 		emit_modrm_reg(e, 0, reg);
 		emit32(e, (uint32_t)imm);
 	} else {
-		emit_rex_rr(e, 8, 0, reg);
-		emit8(e, 0xb8 | (reg & 7));
-		emit64(e, imm);
+		emit_mov_imm64(e, reg, imm);
 	}
+}
+
+void emit_mov_imm64(struct emitter *e, host_reg reg, uint64_t imm)
+{
+	emit_rex_rr(e, 8, 0, reg);
+	emit8(e, 0xb8 | (reg & 7));
+	emit64(e, imm);
 }
 
 /* ---- BMI2 ---- */
@@ -236,12 +241,14 @@ uint32_t emit_jcc32(struct emitter *e, unsigned cc)
 
 void emit_jmp_to(struct emitter *e, uint32_t target) { patch32(e->base, emit_jmp32(e), target); }
 
-void emit_call_to(struct emitter *e, uint32_t target)
+uint32_t emit_call32(struct emitter *e)
 {
 	emit8(e, 0xe8);
 	emit32(e, 0);
-	patch32(e->base, emit_offset(e) - 4, target);
+	return emit_offset(e) - 4;
 }
+
+void emit_call_to(struct emitter *e, uint32_t target) { patch32(e->base, emit_call32(e), target); }
 
 static void emit_group5(struct emitter *e, unsigned digit, const struct host_mem *m)
 {
@@ -276,6 +283,15 @@ void emit_pop(struct emitter *e, host_reg reg)
 {
 	emit_rex_rr(e, 4, 0, reg);
 	emit8(e, 0x58 | (reg & 7));
+}
+
+void emit_push_mem(struct emitter *e, struct host_mem m) { emit_group5(e, 6, &m); }
+
+void emit_pop_mem(struct emitter *e, struct host_mem m)
+{
+	emit_prefixes(e, 4, 0, &m, false);
+	emit8(e, 0x8f);
+	emit_modrm_mem(e, 0, &m);
 }
 
 static void emit_group1(struct emitter *e, unsigned size, unsigned digit, host_reg reg, int32_t imm)

@@ -96,6 +96,7 @@ void emit_mov(struct emitter *e, unsigned size, host_reg to, host_reg from); /* 
 void emit_movzx16(struct emitter *e, host_reg to, host_reg from);            /* keeps flags */
 uint32_t emit_lea_rip(struct emitter *e, host_reg to); /* reg = what patch32 says for the offset that it returns; keeps flags */
 void emit_mov_imm(struct emitter *e, host_reg reg, uint64_t imm);            /* keeps flags */
+void emit_mov_imm64(struct emitter *e, host_reg reg, uint64_t imm);          /* the same with all 64 bits in the code */
 
 /* BMI2, size 8; keep flags. */
 void emit_pext(struct emitter *e, host_reg to, host_reg from, struct host_mem mask);
@@ -113,6 +114,7 @@ uint8_t *emit_jmp8(struct emitter *e);
 void emit_align_rel32(struct emitter *e, unsigned opcode);
 uint32_t emit_jmp32(struct emitter *e);              /* offset of the displacement in the cache */
 uint32_t emit_jcc32(struct emitter *e, unsigned cc);
+uint32_t emit_call32(struct emitter *e);
 uint8_t *emit_jcc8(struct emitter *e, unsigned cc);
 void emit_jmp_to(struct emitter *e, uint32_t target); /* an offset in the cache */
 void emit_call_to(struct emitter *e, uint32_t target);
@@ -123,6 +125,9 @@ void patch32(uint8_t *base, uint32_t at, uint32_t target);
 
 void emit_push(struct emitter *e, host_reg reg);
 void emit_pop(struct emitter *e, host_reg reg);
+void emit_push_mem(struct emitter *e, struct host_mem m);
+void emit_pop_mem(struct emitter *e, struct host_mem m);
+static inline void emit_ret(struct emitter *e) { emit8(e, 0xc3); }
 static inline void emit_pushf(struct emitter *e) { emit8(e, 0x9c); }
 static inline void emit_popf(struct emitter *e) { emit8(e, 0x9d); }
 /* and, or, shl, shr r64, r/m64 or imm32: these change flags. */

@@ -192,6 +192,13 @@ void inline_after_sti(struct translator *t)
 	patch8(t->e, none);
 }
 
+/* The other mode's entries are not for this one. */
+static void emit_switch_return_stack(struct emitter *e, enum tlb_mode from, enum tlb_mode to)
+{
+	emit_store(e, RSP, mem_gs(WORD(WORD_RETURN + (int)from)));
+	emit_load(e, RSP, mem_gs(WORD(WORD_RETURN + (int)to)));
+}
+
 /* STAC and CLAC: from here on another mode. */
 static bool set_ac(struct translator *t, const struct insn *i, bool set)
 {
@@ -204,6 +211,8 @@ static bool set_ac(struct translator *t, const struct insn *i, bool set)
 	if (key & KEY_SMAP) {
 		key = (key & ~(3u << KEY_TLB_SHIFT)) | (uint32_t)mode << KEY_TLB_SHIFT;
 		emit_store_imm(t->e, 1, mem_gs(G(tlb_mode)), (int)mode);
+		if (key != t->key)
+			emit_switch_return_stack(t->e, KEY_TLB(t->key), mode);
 		emit_goto(t, next_rip(t, i), key);
 		t->ended = true;
 	}
@@ -320,12 +329,24 @@ static bool jcxz(struct translator *t, const struct insn *i)
 }
 
 /* To the RIP in r10; `undo`: what RSP has to be moved by if it cannot be gone to. */
-static void emit_indirect(struct translator *t, int undo)
+static void emit_indirect(struct translator *t, int undo, bool call)
 {
 	unsigned link = add_link(t, LINK_BRANCH, 0, t->key);
 
 	t->bt->links[t->b->links + link].undo = (int16_t)undo;
-	emit_branch(t, link);
+	emit_branch(t, link, call);
+	t->ended = true;
+}
+
+/* The same by the return stack. */
+static void emit_return(struct translator *t, int undo)
+{
+	unsigned link = add_link(t, LINK_BRANCH, 0, t->key);
+	struct link *l = &t->bt->links[t->b->links + link];
+
+	l->undo = (int16_t)undo;
+	emit_mov_imm(t->e, R11, RETURN_FROM(t->id, link));
+	emit_ret(t->e);
 	t->ended = true;
 }
 
@@ -385,8 +406,20 @@ static bool jmp(struct translator *t, const struct insn *i)
 	}
 	if (!branch_size(t, i) || !emit_indirect_target(t, i))
 		return false;
-	emit_indirect(t, 0);
+	emit_indirect(t, 0, false);
 	return true;
+}
+
+/*
+ * A CALL over a few bytes is made for what it pushes, and a RET that has stored its target itself is a jump:
+ * that is how a retpoline does an indirect branch. Neither is for the return stack.
+ */
+static bool only_pushes(const struct insn *i) { return i->imm >= 0 && i->imm < 16; }
+
+static bool stores_top(const struct insn *i)
+{
+	return i->id == INSN_MOV && i->operand[0].kind == OPERAND_MEM && i->mem_base == RSP && i->mem_index == REG_NONE &&
+	       i->mem_disp == 0;
 }
 
 static bool call(struct translator *t, const struct insn *i)
@@ -399,7 +432,12 @@ static bool call(struct translator *t, const struct insn *i)
 	if (i->operand[0].kind == OPERAND_REL) {
 		if (!branch_target(t, i, &target) || !push_imm(t, size, next_rip(t, i)))
 			return false;
-		emit_goto(t, target, t->key);
+		if (has_return_stack(t) && !only_pushes(i)) {
+			emit_call(t, target);
+			emit_landing(t, next_rip(t, i));
+		} else {
+			emit_goto(t, target, t->key);
+		}
 		t->ended = true;
 		return true;
 	}
@@ -411,7 +449,9 @@ static bool call(struct translator *t, const struct insn *i)
 	if (!push_imm(t, size, next_rip(t, i)))
 		return false;
 	emit_load(t->e, R10, mem_gs(WORD(WORD_TMP)));
-	emit_indirect(t, (int)size);
+	emit_indirect(t, (int)size, has_return_stack(t));
+	if (has_return_stack(t))
+		emit_landing(t, next_rip(t, i));
 	return true;
 }
 
@@ -427,7 +467,10 @@ static bool ret(struct translator *t, const struct insn *i)
 	if (size == 2)
 		emit_movzx16(e, R10, R10);
 	access_stack_move(t, (int32_t)(size + pops));
-	emit_indirect(t, -(int)(size + pops));
+	if (has_return_stack(t) && !(t->insn_index && stores_top(&t->insn[t->insn_index - 1])))
+		emit_return(t, -(int)(size + pops));
+	else
+		emit_indirect(t, -(int)(size + pops), false);
 	return true;
 }
 

@@ -6,12 +6,16 @@
  *   miss              blocks call it when a TLB look-up fails: address in r10, which access in ecx, id in r11d
  *   callout           blocks call it where the interpreter has to run an instruction: struct callout at rcx
  *   callout_last      the same, jumped to: what does not come back
+ *   return_*          where a RET goes that its landing is not for: RIP in r10, RETURN_FROM in r11d
  *
  * enter, miss and callout end in a stretch that looks at cpu->request and then loads guest state. A kick whose
  * signal arrives in it starts it over (signal.c), so that no request is overlooked. A request leaves the
  * block at the instruction whose access missed, of which nothing has been done yet, or behind the one that
- * was called out.
+ * was called out. rsp is a return stack in blocks; the routines switch to the monitor's and back.
  */
+#include <errno.h>
+#include <sys/mman.h>
+
 #include "engine/bt/bt.h"
 
 #define ARITH_FLAGS 0x8d5
@@ -89,7 +93,7 @@ static void emit_return(struct emitter *e)
 	emit_add_imm(e, RSP, 8);
 	for (unsigned i = SAVED; i-- > 0;)
 		emit_pop(e, saved[i]);
-	emit8(e, 0xc3);
+	emit_ret(e);
 }
 
 static void routine_enter(struct bt_vm *vm, struct emitter *e)
@@ -99,23 +103,42 @@ static void routine_enter(struct bt_vm *vm, struct emitter *e)
 	vm->enter = (uint32_t (*)(struct cpu *, const void *))(uintptr_t)(vm->rx + emit_offset(e));
 	for (unsigned i = 0; i < SAVED; i++)
 		emit_push(e, saved[i]);
-	emit_push(e, RSI);
+	emit_lea(e, RSP, mem_at(RSP, -8)); /* aligned */
+	emit_store(e, RSI, mem_gs(WORD(WORD_TARGET)));
 	emit_store(e, RSP, mem_gs(WORD(WORD_RSP)));
 	vm->enter_restart = emit_offset(e);
+	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));
 	requested = emit_if_request(e);
 	emit_load_flags(e);
 	emit_load_guest(e);
-	emit_jmp_mem(e, (struct host_mem){ .base = RSP, .index = REG_NONE, .scale = 1 });
+	emit_load(e, RSP, mem_gs(WORD(WORD_RETURN_RSP)));
+	emit_jmp_mem(e, mem_gs(WORD(WORD_TARGET)));
 	vm->enter_end = emit_offset(e);
 	patch32(vm->rw, requested, emit_offset(e));
 	emit_mov_imm(e, RAX, LEAVE_REQUEST);
 	emit_return(e);
 }
 
+/* From the return stack to the monitor's. */
+static void emit_to_monitor(struct emitter *e)
+{
+	emit_store(e, RSP, mem_gs(WORD(WORD_RETURN_RSP)));
+	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));
+}
+
+/* Back to the block that called: as it did, for the host's prediction, but the stack may be another now. */
+static void emit_back(struct emitter *e)
+{
+	emit_load(e, RSP, mem_gs(WORD(WORD_RETURN_RSP)));
+	emit_push_mem(e, mem_gs(WORD(WORD_BACK)));
+	emit_ret(e);
+}
+
 static void routine_leave(struct bt_vm *vm, struct emitter *e)
 {
 	vm->leave = emit_offset(e);
 	emit_save_guest(e);
+	emit_to_monitor(e);
 	emit_store(e, R10, mem_gs(WORD(WORD_BLOCK)));
 	emit_save_flags(e);
 	emit_mov(e, 4, RAX, RCX);
@@ -131,9 +154,6 @@ static void routine_gone(struct bt_vm *vm, struct emitter *e)
 	emit_modrm_reg(e, 7, RAX);
 	emit8(e, LEAVE_CODE(LEAVE_ENTER, 0, 0));
 	not_enter = emit_jcc8(e, 5);
-	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));
-	emit_load(e, RCX, mem_gs(WORD(WORD_TARGET)));
-	emit_store(e, RCX, mem_at(RSP, 0));
 	emit_jmp_to(e, vm->enter_restart);
 	patch8(e, not_enter);
 	emit_return(e);
@@ -144,11 +164,11 @@ static void routine_miss(struct bt_vm *vm, struct emitter *e)
 	uint32_t gone, requested;
 
 	vm->miss = emit_offset(e);
+	emit_pop_mem(e, mem_gs(WORD(WORD_BACK)));
 	emit_save_guest(e);
+	emit_to_monitor(e);
 	emit_save_flags(e);
 	emit_store(e, R10, mem_gs(WORD(WORD_ADDRESS)));
-	emit_store(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
-	emit_add_imm(e, RSP, -8);
 	emit_mov(e, 8, RSI, R10);
 	emit_mov(e, 4, RDX, RCX);
 	emit_mov(e, 4, RCX, R11);
@@ -159,16 +179,15 @@ static void routine_miss(struct bt_vm *vm, struct emitter *e)
 	gone = emit_jcc32(e, 5);
 
 	vm->miss_restart = emit_offset(e);
-	emit_load(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
+	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));
 	requested = emit_if_request(e);
 	emit_load_flags(e);
 	emit_load_guest(e);
 	emit_load(e, R10, mem_gs(WORD(WORD_ADDRESS)));
-	emit8(e, 0xc3);
+	emit_back(e);
 	vm->miss_end = emit_offset(e);
 
 	patch32(vm->rw, requested, emit_offset(e));
-	emit_add_imm(e, RSP, -8);
 	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
 	emit_call_mem(e, mem_gs(WORD(WORD_STOP_FN)));
 
@@ -180,13 +199,12 @@ static void routine_callout(struct bt_vm *vm, struct emitter *e)
 {
 	uint32_t gone, requested;
 
-	vm->callout_last = emit_offset(e);
-	emit_push(e, RCX); /* where a return address would be */
 	vm->callout = emit_offset(e);
+	emit_pop_mem(e, mem_gs(WORD(WORD_BACK)));
+	vm->callout_last = emit_offset(e);
 	emit_save_guest(e);
+	emit_to_monitor(e);
 	emit_save_flags(e);
-	emit_store(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
-	emit_add_imm(e, RSP, -8);
 	emit_mov(e, 8, RSI, RCX);
 	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
 	emit_call_mem(e, mem_gs(WORD(WORD_CALLOUT_FN)));
@@ -195,11 +213,11 @@ static void routine_callout(struct bt_vm *vm, struct emitter *e)
 	gone = emit_jcc32(e, 5);
 
 	vm->callout_restart = emit_offset(e);
-	emit_load(e, RSP, mem_gs(WORD(WORD_MISS_RSP)));
+	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));
 	requested = emit_if_request(e);
 	emit_load_flags(e);
 	emit_load_guest(e);
-	emit8(e, 0xc3);
+	emit_back(e);
 	vm->callout_end = emit_offset(e);
 
 	patch32(vm->rw, requested, emit_offset(e));
@@ -210,6 +228,48 @@ static void routine_callout(struct bt_vm *vm, struct emitter *e)
 	routine_gone(vm, e);
 }
 
+/*
+ * A RET whose target is not that of its landing. When the entry below is the right one, it returns to
+ * that: code that drops a return address from its stack is in step again. Nobody's flags change here.
+ */
+static void routine_return(struct bt_vm *vm, struct emitter *e)
+{
+	uint8_t *known, *empty, *below, *other;
+
+	vm->return_empty = emit_offset(e); /* the sentinel's: back onto it */
+	emit_lea(e, RSP, mem_at(RSP, -8));
+	empty = emit_jmp8(e);
+	vm->return_mismatch = emit_offset(e);
+	emit_load(e, RCX, mem_at(RSP, 0));
+	emit_load(e, RCX, mem_at(RCX, LANDING_EXPECTED));
+	emit_lea(e, RCX, mem_sum(RCX, R10));
+	below = emit_jrcxz(e);
+	other = emit_jmp8(e);
+	patch8(e, below);
+	emit_ret(e);
+	patch8(e, other);
+	patch8(e, empty);
+	emit_store(e, R11, mem_gs(WORD(WORD_RETURN_FROM)));
+	vm->return_lookup = emit_offset(e); /* from here on r11 is free */
+	emit_load_byte(e, RCX, mem_gs(G(tlb_mode)));
+	emit_rorx(e, RCX, RCX, 64 - BRANCH_MODE_SHIFT);
+	emit_rorx(e, R11, R10, BRANCH_ROTATE);
+	emit_lea(e, R11, mem_sum(R11, R10));
+	emit_pext(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
+	emit_lea(e, R11, mem_sum(R11, RCX));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target), R11));
+	emit_lea(e, RCX, mem_sum(RCX, R10));
+	known = emit_jrcxz(e);
+	vm->return_leave = emit_offset(e);
+	emit_store(e, R10, mem_gs(G(rip)));
+	emit_mov_imm(e, R10, NO_BLOCK);
+	emit_mov_imm(e, RCX, LEAVE_CODE(LEAVE_RETURN, 0, 0));
+	emit_jmp_to(e, vm->leave);
+	patch8(e, known);
+	emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].code), R11));
+	vm->return_end = emit_offset(e);
+}
+
 void routine_init(struct bt_vm *vm)
 {
 	struct emitter e = { .p = vm->rw, .base = vm->rw };
@@ -218,5 +278,78 @@ void routine_init(struct bt_vm *vm)
 	routine_leave(vm, &e);
 	routine_miss(vm, &e);
 	routine_callout(vm, &e);
+	routine_return(vm, &e);
 	vm->routines_end = emit_offset(&e);
+}
+
+/* ---- return stacks ---- */
+
+static uint64_t stack_base(const struct bt *bt) { return (uint64_t)(uintptr_t)bt->return_stack; }
+
+static uint64_t stack_empty(const struct bt *bt, unsigned stack)
+{
+	return stack_base(bt) + stack * RETURN_STACK_SIZE + RETURN_EMPTY;
+}
+
+/* Which one translated code was on, or is about to be. */
+static unsigned stack_in_use(const struct bt *bt)
+{
+	return (unsigned)((bt->cpu->engine_word[WORD_RETURN_RSP] - stack_base(bt)) / RETURN_STACK_SIZE);
+}
+
+int return_init(struct bt *bt)
+{
+	uint64_t sentinel = (uint64_t)(uintptr_t)bt_host(bt, bt->vm->return_empty);
+	uint8_t *stack = mmap(NULL, RETURN_STACKS * RETURN_STACK_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (stack == MAP_FAILED)
+		return -errno;
+	bt->return_stack = stack;
+	for (unsigned i = 0; i < RETURN_STACKS; i++, stack += RETURN_STACK_SIZE) {
+		if (mprotect(stack, RETURN_GUARD, PROT_NONE) < 0)
+			return -errno;
+		__builtin_memcpy(stack + RETURN_EMPTY, &sentinel, sizeof(sentinel));
+	}
+	bt->cpu->engine_word[WORD_RETURN_RSP] = stack_empty(bt, 0);
+	return_drop_all(bt);
+	return 0;
+}
+
+void return_free(struct bt *bt)
+{
+	if (bt->return_stack)
+		munmap(bt->return_stack, RETURN_STACKS * RETURN_STACK_SIZE);
+	bt->return_stack = NULL;
+}
+
+void return_drop(struct bt *bt, unsigned stack)
+{
+	uint64_t *word = bt->cpu->engine_word;
+
+	word[stack == stack_in_use(bt) ? (unsigned)WORD_RETURN_RSP : WORD_RETURN + stack] = stack_empty(bt, stack);
+}
+
+void return_drop_all(struct bt *bt)
+{
+	for (unsigned i = 0; i < RETURN_STACKS; i++)
+		return_drop(bt, i);
+}
+
+void return_select(struct bt *bt, enum tlb_mode mode)
+{
+	uint64_t *word = bt->cpu->engine_word;
+	unsigned from = stack_in_use(bt);
+
+	if (from == (unsigned)mode)
+		return;
+	word[WORD_RETURN + from] = word[WORD_RETURN_RSP];
+	word[WORD_RETURN_RSP] = word[WORD_RETURN + (unsigned)mode];
+}
+
+uint64_t return_stack_of(const struct bt *bt, uint64_t address)
+{
+	uint64_t offset = address - stack_base(bt);
+
+	return offset < RETURN_STACKS * RETURN_STACK_SIZE ? stack_empty(bt, (unsigned)(offset / RETURN_STACK_SIZE)) : 0;
 }

@@ -21,6 +21,8 @@
 
 #define KICK_SIGNAL (SIGRTMIN + 5)
 #define HOST_TF 0x100
+#define SIGNAL_STACK_SIZE 65536
+#define POP_RCX 0x59
 
 static __thread struct bt *running;    /* the vCPU that this thread is in */
 static __thread struct cpu *gs_base;   /* what gs points at */
@@ -57,11 +59,15 @@ static bool on_fault(int sig, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 	struct bt *bt = running;
 	uint32_t offset, id;
+	uint64_t empty;
 
-	(void)sig;
-	(void)info;
 	if (!bt || !in_cache(bt, uc, &offset))
 		return false;
+	empty = sig == SIGSEGV ? return_stack_of(bt, (uint64_t)(uintptr_t)info->si_addr) : 0;
+	if (empty) { /* the return stack is full: the instruction pushes again, into an empty one */
+		uc->uc_mcontext.gregs[REG_RSP] = (greg_t)empty;
+		return true;
+	}
 	id = cache_block_at(bt->vm, offset);
 	if (id == NO_BLOCK)
 		return false;
@@ -80,12 +86,29 @@ static bool stop_in_branch(struct bt *bt, ucontext_t *uc, const struct block *b,
 	for (unsigned n = 0; n < b->link_count; n++) {
 		const struct link *l = &bt->links[b->links + n];
 
-		if (l->kind == LINK_BRANCH && l->stub && offset >= l->site && offset < l->end) {
-			go(bt, uc, l->stub);
-			return true;
-		}
+		if (l->kind == LINK_DIRECT || !l->stub || offset < l->site || offset >= l->end)
+			continue;
+		if (l->kind == LINK_LANDING)
+			bt->cpu->engine_word[WORD_RETURN_FROM] = (uint64_t)uc->uc_mcontext.gregs[REG_R11];
+		go(bt, uc, l->stub);
+		return true;
 	}
 	return false;
+}
+
+/* On the way from a RET to a target that is looked up: the same. */
+static bool stop_in_return(struct bt *bt, ucontext_t *uc, uint32_t offset)
+{
+	const struct bt_vm *vm = bt->vm;
+
+	if (offset < vm->return_empty || offset >= vm->return_end)
+		return false;
+	if (offset == vm->return_empty) /* the sentinel has been popped */
+		uc->uc_mcontext.gregs[REG_RSP] -= 8;
+	if (offset < vm->return_lookup)
+		bt->cpu->engine_word[WORD_RETURN_FROM] = (uint64_t)uc->uc_mcontext.gregs[REG_R11];
+	go(bt, uc, vm->return_leave);
+	return true;
 }
 
 /* Has nothing been done of the instruction at `offset`? Its number, in *insn. */
@@ -95,6 +118,8 @@ static bool at_beginning(const struct bt *bt, const struct block *b, uint32_t of
 	if (offset >= b->begin && offset < b->entry) /* the way out for want of vector state */
 		return true;
 	if (offset < b->begin || offset >= b->end)
+		return false;
+	if (*(bt->rx + offset) == POP_RCX) /* PUSHF's flags are on the return stack; nothing else is ever popped */
 		return false;
 	*insn = insn_at(bt, b, offset);
 	return offset <= b->entry + bt->marks[b->marks + *insn].commit;
@@ -111,7 +136,6 @@ static bool stop(struct bt *bt, ucontext_t *uc)
 	if (!in_cache(bt, uc, &offset))
 		return true; /* the request is seen before translated code is entered */
 	if (offset >= vm->enter_restart && offset < vm->enter_end) {
-		uc->uc_mcontext.gregs[REG_RSP] = (greg_t)bt->cpu->engine_word[WORD_RSP];
 		go(bt, uc, vm->enter_restart);
 		return true;
 	}
@@ -123,6 +147,8 @@ static bool stop(struct bt *bt, ucontext_t *uc)
 		go(bt, uc, vm->callout_restart);
 		return true;
 	}
+	if (stop_in_return(bt, uc, offset))
+		return true;
 	id = cache_block_at(vm, offset);
 	if (id == NO_BLOCK)
 		return offset < vm->routines_end; /* on the way out */
@@ -187,9 +213,20 @@ int signal_init(void)
 	return init_error;
 }
 
+/* Signals find rsp pointing into a return stack: they need one of their own. */
+static void prepare_signal_stack(void)
+{
+	static __thread uint8_t stack[SIGNAL_STACK_SIZE];
+	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) }, old;
+
+	if (sigaltstack(NULL, &old) == 0 && (old.ss_flags & SS_DISABLE))
+		sigaltstack(&ss, NULL);
+}
+
 void signal_enter(struct bt *bt)
 {
 	if (__builtin_expect(gs_base != bt->cpu, 0)) {
+		prepare_signal_stack();
 		syscall(SYS_arch_prctl, ARCH_SET_GS, bt->cpu);
 		gs_base = bt->cpu;
 		thread_id = (int)syscall(SYS_gettid);

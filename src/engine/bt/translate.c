@@ -101,30 +101,60 @@ static bool chainable(const struct translator *t, uint64_t target)
 	return offset < PAGE_SIZE - INSN_MAX_LEN && !t->bt->unchained;
 }
 
-/* r10 = target: through the branch cache of mode `key`. A kick may go to its stub from any place. */
-void emit_branch(struct translator *t, unsigned link)
+static int32_t branch_table(const struct translator *t, const struct link *l)
 {
-	unsigned mode = branch_mode(t->bt, t->bt->links[t->b->links + link].key);
+	return (int32_t)(branch_mode(t->bt, l->key) * sizeof(t->cpu->branch_cache->mode[0]));
+}
+
+/* rcx is 0 if the branch cache has the target: on a miss leaves by the link. */
+static void emit_if_hit(struct translator *t, unsigned link)
+{
+	uint8_t *hit = emit_jrcxz(t->e);
+	struct tail *tail = add_tail(t, TAIL_LEAVE);
+
+	tail->leave = LEAVE_CODE(LEAVE_BRANCH, link, 0);
+	tail->link = (uint8_t)link;
+	tail->site = emit_jmp32(t->e);
+	patch8(t->e, hit);
+}
+
+/* Through the branch cache, to a RIP that is known. A kick may go to its stub from any place. */
+static void emit_branch_known(struct translator *t, unsigned link, bool call)
+{
+	struct link *l = &t->bt->links[t->b->links + link];
+	int32_t entry = branch_table(t, l) + (int32_t)branch_index(l->target) * 8;
 	struct emitter *e = t->e;
-	uint8_t *hit;
+
+	l->site = emit_offset(e);
+	emit_load(e, RCX, mem_gs(G(branch_cache[0].mode[0].minus_target) + entry));
+	if (l->target == (uint64_t)(int32_t)l->target) {
+		emit_lea(e, RCX, mem_at(RCX, (int32_t)l->target));
+	} else {
+		emit_mov_imm(e, R10, l->target);
+		emit_lea(e, RCX, mem_sum(RCX, R10));
+	}
+	emit_if_hit(t, link);
+	(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs(G(branch_cache[0].mode[0].code) + entry));
+	l->end = emit_offset(e);
+}
+
+/* r10 = target: through the branch cache of mode `key`. A kick may go to its stub from any place. */
+void emit_branch(struct translator *t, unsigned link, bool call)
+{
+	struct link *l = &t->bt->links[t->b->links + link];
+	int32_t table = branch_table(t, l);
+	struct emitter *e = t->e;
 
 	if (!t->bt->unchained) {
-		t->bt->links[t->b->links + link].site = emit_offset(e);
+		l->site = emit_offset(e);
 		emit_rorx(e, R11, R10, BRANCH_ROTATE);
 		emit_lea(e, R11, mem_sum(R11, R10));
 		emit_pext(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
-		emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target) +
-			  (int32_t)(mode * sizeof(t->cpu->branch_cache->mode[0])), R11));
+		emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target) + table, R11));
 		emit_lea(e, RCX, mem_sum(RCX, R10));
-		hit = emit_jrcxz(e);
-		struct tail *tail = add_tail(t, TAIL_LEAVE);
-		tail->leave = LEAVE_CODE(LEAVE_BRANCH, link, 0);
-		tail->link = (uint8_t)link;
-		tail->site = emit_jmp32(e);
-		patch8(e, hit);
-		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].code) +
-			     (int32_t)(mode * sizeof(t->cpu->branch_cache->mode[0])), R11));
-		t->bt->links[t->b->links + link].end = emit_offset(e);
+		emit_if_hit(t, link);
+		(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs_index(G(branch_cache[0].mode[0].code) + table, R11));
+		l->end = emit_offset(e);
 		return;
 	}
 	emit_store(e, R10, mem_gs(G(rip)));
@@ -143,18 +173,51 @@ void emit_goto(struct translator *t, uint64_t target, uint32_t key)
 		emit_align_rel32(t->e, 1);
 		tail->site = emit_jmp32(t->e);
 	} else {
-		unsigned link = add_link(t, LINK_BRANCH, target, key);
-
-		emit_mov_imm(t->e, R10, target);
-		emit_branch(t, link);
+		emit_branch_known(t, add_link(t, LINK_PAGE, target, key), false);
 	}
+}
+
+bool has_return_stack(const struct translator *t) { return code64(t) && !t->bt->unchained; }
+
+void emit_call(struct translator *t, uint64_t target)
+{
+	if (chainable(t, target)) {
+		unsigned link = add_link(t, LINK_DIRECT, target, t->key);
+		struct tail *tail = add_tail(t, TAIL_LINK);
+
+		tail->link = (uint8_t)link;
+		emit_align_rel32(t->e, 1);
+		tail->site = emit_call32(t->e);
+	} else {
+		emit_branch_known(t, add_link(t, LINK_PAGE, target, t->key), true);
+	}
+}
+
+/* r10 = where the guest returned to; r11d says which RET that was. */
+void emit_landing(struct translator *t, uint64_t rip)
+{
+	unsigned link = add_link(t, LINK_LANDING, rip, t->key);
+	struct link *l = &t->bt->links[t->b->links + link];
+	struct emitter *e = t->e;
+	uint8_t *right;
+
+	l->site = emit_offset(e);
+	l->stub = t->bt->vm->return_leave;
+	emit_mov_imm64(e, RCX, -rip);
+	_Static_assert(LANDING_EXPECTED == 2, "where the constant is in it");
+	emit_lea(e, RCX, mem_sum(RCX, R10));
+	right = emit_jrcxz(e);
+	emit_jmp_to(e, t->bt->vm->return_mismatch);
+	patch8(e, right);
+	emit_goto(t, rip, t->key);
+	l->end = emit_offset(e);
 }
 
 /* A jump whose rel32 is at `site`, to a RIP that is known, in this mode. */
 void emit_goto_from(struct translator *t, uint32_t site, uint64_t target)
 {
 	bool direct = chainable(t, target) || t->bt->unchained;
-	unsigned link = add_link(t, direct ? LINK_DIRECT : LINK_BRANCH, target, t->key);
+	unsigned link = add_link(t, direct ? LINK_DIRECT : LINK_PAGE, target, t->key);
 	struct tail *tail = add_tail(t, direct ? TAIL_LINK : TAIL_BRANCH);
 
 	tail->link = (uint8_t)link;
@@ -199,13 +262,13 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 	case TAIL_LEAVE:
 		if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH) {
 			l->stub = emit_offset(e);
-			emit_store(e, R10, mem_gs(G(rip)));
+			if (l->kind == LINK_BRANCH)
+				emit_store(e, R10, mem_gs(G(rip)));
 		}
 		emit_leave(t, tail->leave);
 		break;
 	case TAIL_BRANCH:
-		emit_mov_imm(e, R10, l->target);
-		emit_branch(t, tail->link);
+		emit_branch_known(t, tail->link, false);
 		break;
 	case TAIL_CALLOUT:
 		emit_callout_data(t, tail);
