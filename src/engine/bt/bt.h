@@ -203,6 +203,7 @@ struct block {
 };
 
 #define BRANCH_RECENT 1024
+#define BRANCH_PAGES 65536u /* hashes: so many that hardly any page without entries seems to have some */
 
 /* The cache is a ring of regions; the oldest one is evicted as a whole when room is needed. */
 #define REGIONS 32u    /* at most: RINGSIDE_BT_CACHE may ask for fewer */
@@ -309,7 +310,7 @@ struct bt {
 	bool branch_local[BRANCH_MODES]; /* has targets in pages that are not global */
 	uint16_t branch_recent[BRANCH_MODES][BRANCH_RECENT];
 	uint64_t unmerged[1024]; /* GPAs of blocks whose accesses are better looked up one by one */
-	uint64_t branch_pages[8]; /* pages with entries: a bit for each hash of a page number */
+	uint64_t branch_pages[BRANCH_PAGES / 64]; /* pages with entries: a bit for each hash of a page number */
 
 	/* This vCPU's stores to pages with code, noted before they are done; WRITES + 1: too many, all code goes. */
 	unsigned write_count;

@@ -173,11 +173,14 @@ void branch_flush(struct bt *bt, bool global_too)
 			bt->stats.branch_flushes++;
 		}
 	if (global_too)
-		for (unsigned i = 0; i < 8; i++)
+		for (unsigned i = 0; i < BRANCH_PAGES / 64; i++)
 			bt->branch_pages[i] = 0;
 }
 
-static unsigned page_hash(uint64_t gva) { return (gva >> 12 ^ gva >> 21) & 511; }
+static unsigned page_hash(uint64_t gva)
+{
+	return (unsigned)((gva >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 40) & (BRANCH_PAGES - 1);
+}
 
 void branch_flush_page(struct bt *bt, uint64_t gva)
 {
