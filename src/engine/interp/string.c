@@ -81,23 +81,33 @@ static enum x string_run(struct cpu *cpu, const struct insn *insn, element_fn *o
 	}
 }
 
-/* Elements from `offset` upwards that lie in one page, at most `count`; *linear is the first one's
- * address. 0: do it one by one. */
+/* Elements from `offset` on, in the direction that DF says, that lie in one page, at most `count`; *linear is
+ * the address of the lowest. 0: do it one by one. */
 static uint64_t run_length(struct cpu *cpu, const struct string *s, unsigned seg, uint64_t offset, uint64_t count,
 			   unsigned access, uint64_t *linear)
 {
-	if (s->step < 0 || access_watched(cpu))
+	uint64_t in_page, n, moved;
+
+	if (access_watched(cpu))
 		return 0;
 	if (cpu->mode == MODE_LONG)
 		flat_linear(cpu, seg, offset, linear);
 	else if (mem_linear(cpu, seg, offset, s->size, access, linear) != X_OK)
 		return 0;
-	uint64_t n = (PAGE_SIZE - (*linear & (PAGE_SIZE - 1))) / s->size;
+	in_page = *linear & (PAGE_SIZE - 1);
+	if (in_page + s->size > PAGE_SIZE)
+		return 0;
+	n = s->step < 0 ? in_page / s->size + 1 : (PAGE_SIZE - in_page) / s->size;
 	if (n > count)
 		n = count;
-	if (n * s->size - 1 > s->mask - offset)
+	moved = (n - 1) * s->size;
+	if (s->step < 0 ? moved > offset : moved + s->size - 1 > s->mask - offset)
 		return 0;
-	if (cpu->mode != MODE_LONG && n && mem_linear(cpu, seg, offset, n * s->size, access, linear) != X_OK)
+	if (s->step < 0)
+		offset -= moved;
+	if (cpu->mode == MODE_LONG)
+		*linear -= s->step < 0 ? moved : 0;
+	else if (mem_linear(cpu, seg, offset, n * s->size, access, linear) != X_OK)
 		return 0;
 	return n;
 }
@@ -112,25 +122,46 @@ static enum x movs_one(struct cpu *cpu, const struct string *s)
 	return X_OK;
 }
 
-static uint64_t movs_bulk(struct cpu *cpu, const struct string *s, uint64_t count)
+/* From the highest element, at src and dst, down. */
+static void move_down(void *dst, const void *src, unsigned size, uint64_t left)
 {
-	uint64_t from, to;
-	uint64_t n = run_length(cpu, s, s->source, cpu->gpr[RSI] & s->mask, count, ACCESS_READ, &from);
-	if (n)
-		n = run_length(cpu, s, ES, cpu->gpr[RDI] & s->mask, n, ACCESS_WRITE, &to);
-	if (n < 2)
-		return 0;
-	const void *src = tlb_hit(cpu, TLB_READ, from, n * s->size);
-	void *dst = tlb_hit(cpu, TLB_WRITE, to, n * s->size);
-	if (!src || !dst)
-		return 0;
-	uint64_t left = n; /* element by element, also when they overlap */
-	switch (s->size) {
+	switch (size) {
+	case 1: asm volatile("std; rep movsb; cld" : "+S"(src), "+D"(dst), "+c"(left) : : "memory"); break;
+	case 2: asm volatile("std; rep movsw; cld" : "+S"(src), "+D"(dst), "+c"(left) : : "memory"); break;
+	case 4: asm volatile("std; rep movsl; cld" : "+S"(src), "+D"(dst), "+c"(left) : : "memory"); break;
+	default: asm volatile("std; rep movsq; cld" : "+S"(src), "+D"(dst), "+c"(left) : : "memory"); break;
+	}
+}
+
+static void move_up(void *dst, const void *src, unsigned size, uint64_t left)
+{
+	switch (size) {
 	case 1: asm volatile("rep movsb" : "+S"(src), "+D"(dst), "+c"(left) : : "memory"); break;
 	case 2: asm volatile("rep movsw" : "+S"(src), "+D"(dst), "+c"(left) : : "memory"); break;
 	case 4: asm volatile("rep movsl" : "+S"(src), "+D"(dst), "+c"(left) : : "memory"); break;
 	default: asm volatile("rep movsq" : "+S"(src), "+D"(dst), "+c"(left) : : "memory"); break;
 	}
+}
+
+static uint64_t movs_bulk(struct cpu *cpu, const struct string *s, uint64_t count)
+{
+	uint64_t from, to;
+	uint64_t all = run_length(cpu, s, s->source, cpu->gpr[RSI] & s->mask, count, ACCESS_READ, &from);
+	uint64_t n = all ? run_length(cpu, s, ES, cpu->gpr[RDI] & s->mask, all, ACCESS_WRITE, &to) : 0;
+	if (n < 2)
+		return 0;
+	if (s->step < 0)
+		from += (all - n) * s->size;
+	const void *src = tlb_hit(cpu, TLB_READ, from, n * s->size);
+	void *dst = tlb_hit(cpu, TLB_WRITE, to, n * s->size);
+	if (!src || !dst)
+		return 0;
+	uint64_t highest = (n - 1) * s->size;
+	/* element by element, also when they overlap */
+	if (s->step < 0)
+		move_down((uint8_t *)dst + highest, (const uint8_t *)src + highest, s->size, n);
+	else
+		move_up(dst, src, s->size, n);
 	advance(cpu, s, RSI, n);
 	advance(cpu, s, RDI, n);
 	return n;
