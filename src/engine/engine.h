@@ -44,6 +44,8 @@ enum x interp_step(struct cpu *cpu);
 /* The same for an instruction at cpu->rip that is decoded already, while neither a shadow nor anything of the
  * debug kind is about (RFLAGS.TF and RF, breakpoints, cpu->db_pending). */
 enum x interp_run_decoded(struct cpu *cpu, const struct insn *insn);
+/* Delivers cpu->fault, which the instruction at cpu->rip has raised; X_OK or X_EXIT. */
+enum x interp_deliver(struct cpu *cpu);
 /* Makes what the interpreter keeps for the calling thread. Whoever calls interp_step with guest vector state
  * live calls this once on the thread before: to allocate memory uses vector registers. */
 void interp_prepare(struct cpu *cpu);

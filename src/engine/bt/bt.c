@@ -72,6 +72,7 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 	bool write = MISS_WRITE(info), live = cpu->fpu_live, crosses;
 	unsigned size = MISS_SIZE(info);
 	struct bt *bt = bt_of(cpu);
+	bool faults = false;
 	void *hva = NULL;
 
 	crosses = (address & 0xfff) + size > PAGE_SIZE;
@@ -86,6 +87,9 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 			return LEAVE_CODE(LEAVE_STOP, MISS_INSN(info), 0);
 		if (x == X_OK && hva && mmu_tlb_hit(cpu, address, size, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ))
 			return 0;
+		/* nothing can come before this #PF: no #MF, no #GP of an operand that has to be aligned */
+		faults = x == X_FAULT && cpu->fault.vector == VEC_PF && !MISS_GROUP(info) && size <= 8 &&
+			 !bt_block(bt, id)->fpu;
 	}
 	if (MISS_GROUP(info) && crosses && ++bt_block(bt, id)->crossings == CROSSINGS_MAX) {
 		bt->unmerged[unmerged_index(bt_block(bt, id)->gpa)] = bt_block(bt, id)->gpa;
@@ -93,7 +97,7 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 	}
 	bt->stats.aborted++;
 	if (!bt->unchained)
-		return callout_access(bt, id, MISS_INSN(info));
+		return callout_access(bt, id, MISS_INSN(info), faults);
 	return LEAVE_CODE(LEAVE_INTERPRET, MISS_INSN(info), 0);
 }
 

@@ -485,7 +485,7 @@ host_reg guest_value(struct translator *t, unsigned guest, host_reg scratch);
 /* ---- callout.c ---- */
 bool callout_special(const struct cpu *cpu);
 uint32_t callout_run(struct cpu *cpu, const struct callout *c);
-uint32_t callout_access(struct bt *bt, uint32_t id, unsigned insn);
+uint32_t callout_access(struct bt *bt, uint32_t id, unsigned insn, bool faults); /* faults: cpu->fault says how */
 
 /* ---- ident.c ---- */
 /* Emits a copy of an instruction. False: nothing was emitted, and the interpreter has to do it. */

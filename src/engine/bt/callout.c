@@ -102,16 +102,22 @@ uint32_t callout_run(struct cpu *cpu, const struct callout *c)
 	return 0;
 }
 
-/* An access of an instruction cannot be served by the TLB: the interpreter does it, or raises its fault. */
-uint32_t callout_access(struct bt *bt, uint32_t id, unsigned insn)
+/* An access of an instruction cannot be served by the TLB: the interpreter does it, or raises its fault. If
+ * the access alone decides what the fault is, that has been raised and is delivered. */
+uint32_t callout_access(struct bt *bt, uint32_t id, unsigned insn, bool faults)
 {
 	struct cpu *cpu = bt->cpu;
 	uint32_t leave;
 
 	cpu->rip = bt_insn_rip(bt, bt_block(bt, id), insn);
-	bt->stats.interpreted++;
-	if (interp_step(cpu) != X_OK)
-		return LEAVE_CODE(LEAVE_EXIT, 0, 0);
+	if (faults && !callout_special(cpu)) {
+		if (interp_deliver(cpu) != X_OK)
+			return LEAVE_CODE(LEAVE_EXIT, 0, 0);
+	} else {
+		bt->stats.interpreted++;
+		if (interp_step(cpu) != X_OK)
+			return LEAVE_CODE(LEAVE_EXIT, 0, 0);
+	}
 	leave = wants_loop(cpu);
 	if (leave)
 		return leave;

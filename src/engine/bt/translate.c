@@ -301,6 +301,8 @@ static bool allowed(const struct translator *t, const struct insn *i)
 
 	if (!cpu_has(t->cpu, d->feature))
 		return false;
+	if (i->lock && !((d->flags & INSN_LOCKABLE) && i->operand[0].kind == OPERAND_MEM))
+		return false;
 	if ((d->flags & INSN_NOT_REAL) && (t->key & KEY_REAL))
 		return false;
 	if ((d->flags & INSN_PRIVILEGED) && !(t->key & KEY_CPL0))

@@ -349,8 +349,7 @@ static inline enum x retire(struct cpu *cpu, enum x x)
 		cpu->insns += cpu->exit.reason == EXIT_HLT;
 		return X_EXIT;
 	}
-	cpu->db_pending = 0;
-	return deliver(cpu);
+	return interp_deliver(cpu);
 }
 
 static inline enum x step(struct cpu *cpu)
@@ -376,6 +375,12 @@ void interp_prepare(struct cpu *cpu)
 enum x interp_step(struct cpu *cpu)
 {
 	return step(cpu);
+}
+
+enum x interp_deliver(struct cpu *cpu)
+{
+	cpu->db_pending = 0;
+	return deliver(cpu);
 }
 
 enum x interp_run_decoded(struct cpu *cpu, const struct insn *insn)
