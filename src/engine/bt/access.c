@@ -5,9 +5,10 @@
  * A group is what a block accesses off one register that only changes by constants meanwhile (the stack
  * pointer, a structure's address). Its first access looks up the whole span, from the lowest byte to the
  * highest; if that lies in one page that may be accessed so, the addend serves all of them, and later
- * ones need one instruction more than the guest's. If the span crosses into another page, the first
- * instruction is interpreted and the block is left; blocks to which that happens again and again are
- * translated once more without groups. A group that writes also serves reads that come after its look-up.
+ * ones need one instruction more than the guest's, or none while rcx still has it. If the span crosses into
+ * another page, the code goes on, at that instruction, in a block that is made without groups, and comes
+ * back to those with groups where that block ends. A group that writes serves reads as well. It may be read
+ * first, if it is certain to be written; should it not be writable, that is as if it crossed.
  */
 #include "engine/bt/bt.h"
 
@@ -94,6 +95,7 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	struct emitter *e = t->e;
 	uint8_t *hit;
 
+	access_release_rcx(t);
 	t->bt->stats.tlb_lookups++;
 	t->segment_accesses++;
 	tail->size = (uint16_t)size;
@@ -102,7 +104,7 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	emit_pext(e, R11, R10, mem_gs(WORD(WORD_TLB_MASK)));
 	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
 	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = (int32_t)size - 1 });
-	emit_pext(e, RCX, RCX, mem_gs(WORD(WORD_PAGE_MASK)));
+	emit_shift_reg(e, SHIFT_SHRX, RCX, RCX, RSP); /* by 12 */
 	hit = emit_jrcxz(e);
 	tail->site = emit_jmp32(e);
 	patch8(e, hit);
@@ -138,49 +140,90 @@ static void move(struct tracked *r, int64_t by)
 		r->offset += (int32_t)by;
 }
 
-static void plan_access(struct translator *t, unsigned insn, unsigned which, unsigned base, const struct tracked *r,
-			enum tlb_kind kind, int64_t disp, unsigned size)
-{
-	int64_t low = r->offset + disp, high = low + size;
-	struct planned_access *p = &t->plan[insn][which];
+struct planner {
+	struct translator *t;
+	struct tracked reg[GPR_COUNT];
+	unsigned segment; /* conditional branches so far */
+};
 
-	p->offset = r->offset;
-	if (low < -2 * OFFSET_MAX || high > 2 * OFFSET_MAX)
+/* An access at base + index * scale + disp as a member of a group, old or new. */
+static void plan_access(struct planner *p, unsigned insn, unsigned which, struct group access, int64_t disp, unsigned size)
+{
+	struct planned_access *plan = &p->t->plan[insn][which];
+	struct translator *t = p->t;
+	int64_t low, high;
+
+	plan->offset = 0;
+	if (access.base != REG_NONE) {
+		plan->offset = p->reg[access.base].offset;
+		access.version = p->reg[access.base].version;
+	}
+	if (access.index != REG_NONE) {
+		plan->offset += p->reg[access.index].offset * access.scale;
+		access.index_version = p->reg[access.index].version;
+	}
+	low = plan->offset + disp;
+	high = low + size;
+	if (low < -16 * OFFSET_MAX || high > 16 * OFFSET_MAX)
 		return;
 	for (unsigned n = 0; n < t->group_count; n++) {
 		struct group *g = &t->group[n];
 		int32_t l = low < g->low ? (int32_t)low : g->low, h = high > g->high ? (int32_t)high : g->high;
 
-		if (g->base != base || g->version != r->version || h - l > SPAN_MAX)
+		if (g->base != access.base || g->version != access.version || g->index != access.index ||
+		    g->scale != access.scale || g->index_version != access.index_version || h - l > SPAN_MAX)
 			continue;
-		if (g->kind != kind && g->kind != TLB_WRITE)
-			continue;
+		if (g->kind == TLB_READ && access.kind == TLB_WRITE) {
+			if (g->segment != p->segment)
+				continue;
+			g->kind = TLB_WRITE; /* that it will be written is certain */
+			g->read_first = true;
+		}
 		g->low = l;
 		g->high = h;
 		g->members++;
-		p->group = (uint8_t)n;
+		plan->group = (uint8_t)n;
 		return;
 	}
 	if (t->group_count == GROUPS_MAX)
 		return;
-	p->group = (uint8_t)t->group_count;
-	t->group[t->group_count++] = (struct group){ .base = (uint8_t)base, .version = r->version, .kind = (uint8_t)kind,
-						      .low = (int32_t)low, .high = (int32_t)high, .members = 1 };
+	plan->group = (uint8_t)t->group_count;
+	access.segment = (uint8_t)p->segment;
+	access.low = (int32_t)low;
+	access.high = (int32_t)high;
+	access.members = 1;
+	t->group[t->group_count++] = access;
 }
 
-/* A plain memory operand: base and displacement in a segment without a base. */
-static void plan_operand(struct translator *t, unsigned n, const struct tracked *regs)
+static void plan_stack(struct planner *p, unsigned insn, enum tlb_kind kind, int64_t disp, unsigned size)
 {
-	const struct insn *i = &t->insn[n];
-	const struct operand *o = &i->operand[i->mem_index_of];
-	bool bits = i->id == INSN_BT || i->id == INSN_BTS || i->id == INSN_BTR || i->id == INSN_BTC;
+	plan_access(p, insn, ACCESS_STACK, (struct group){ .base = RSP, .index = REG_NONE, .scale = 1, .kind = (uint8_t)kind },
+		    disp, size);
+}
 
-	if (i->mem_base >= GPR_COUNT || i->mem_index != REG_NONE || i->mem_seg >= FS || i->addrsize != 8 || i->evex_aaa ||
-	    o->size == 0 || o->size > 64 || o->access == ACCESS_NONE || i->id == INSN_POP || i->id == INSN_LEA ||
-	    insn_desc(i)->xlate == XLATE_CALLOUT || (bits && i->operand[1].kind == OPERAND_GPR))
+static bool is_bit_string(const struct insn *i)
+{
+	return (i->id == INSN_BT || i->id == INSN_BTS || i->id == INSN_BTR || i->id == INSN_BTC) &&
+	       i->operand[1].kind == OPERAND_GPR;
+}
+
+/* A memory operand off general registers, in a segment without a base. */
+static void plan_operand(struct planner *p, unsigned n)
+{
+	const struct insn *i = &p->t->insn[n];
+	const struct operand *o = &i->operand[i->mem_index_of];
+	struct group access = { .base = i->mem_base, .index = i->mem_index, .scale = 1,
+				.kind = o->access & ACCESS_WRITE ? TLB_WRITE : TLB_READ };
+
+	if (i->mem_base == REG_RIP || (i->mem_base == REG_NONE && i->mem_index == REG_NONE) || i->mem_vsib ||
+	    i->mem_seg >= FS || i->addrsize != 8 || i->evex_aaa || o->size == 0 || o->size > 64 ||
+	    o->access == ACCESS_NONE || i->id == INSN_POP || i->id == INSN_LEA ||
+	    insn_desc(i)->xlate == XLATE_CALLOUT || is_bit_string(i))
 		return;
-	plan_access(t, n, ACCESS_OPERAND, i->mem_base, &regs[i->mem_base], o->access & ACCESS_WRITE ? TLB_WRITE : TLB_READ,
-		    i->mem_disp, i->id == INSN_PUSH || i->id == INSN_CALL || i->id == INSN_JMP ? i->opsize : o->size);
+	if (i->mem_index != REG_NONE && i->mem_scale)
+		access.scale = i->mem_scale;
+	plan_access(p, n, ACCESS_OPERAND, access, i->mem_disp,
+		    i->id == INSN_PUSH || i->id == INSN_CALL || i->id == INSN_JMP ? i->opsize : o->size);
 }
 
 /* What an instruction does to registers other than by a constant: their versions end. */
@@ -225,70 +268,148 @@ static bool tracks_constant(const struct insn *i, struct tracked *regs)
 
 void access_plan(struct translator *t)
 {
-	struct tracked regs[GPR_COUNT] = { 0 };
+	struct planner p = { .t = t };
 
 	t->group_count = 0;
 	for (unsigned n = 0; n < t->count; n++)
 		t->plan[n][ACCESS_OPERAND].group = t->plan[n][ACCESS_STACK].group = GROUP_NONE;
-	if (!code64(t) || t->bt->unmerged[unmerged_index(t->b->gpa)] == t->b->gpa)
+	if (!code64(t) || (t->b->key & KEY_ONE_BY_ONE) || t->b->len2)
 		return;
 	for (unsigned n = 0; n < t->count; n++) {
 		const struct insn *i = &t->insn[n];
-		struct tracked *rsp = &regs[RSP];
+		struct tracked *rsp = &p.reg[RSP];
 		int size = i->opsize;
 
 		if (i->mem_index_of >= 0)
-			plan_operand(t, n, regs);
+			plan_operand(&p, n);
+		p.segment += (insn_desc(i)->flags & INSN_BRANCH) != 0;
 		switch (i->id) {
 		case INSN_PUSH:
 		case INSN_PUSHF:
 		case INSN_CALL:
-			plan_access(t, n, ACCESS_STACK, RSP, rsp, TLB_WRITE, -size, (unsigned)size);
+			plan_stack(&p, n, TLB_WRITE, -size, (unsigned)size);
 			move(rsp, -size);
 			break;
 		case INSN_POP:
-			plan_access(t, n, ACCESS_STACK, RSP, rsp, TLB_READ, 0, (unsigned)size);
+			plan_stack(&p, n, TLB_READ, 0, (unsigned)size);
 			move(rsp, size);
 			if (i->operand[0].kind == OPERAND_GPR)
-				forget(&regs[i->operand[0].reg]);
+				forget(&p.reg[i->operand[0].reg]);
 			break;
 		case INSN_RET:
-			plan_access(t, n, ACCESS_STACK, RSP, rsp, TLB_READ, 0, (unsigned)size);
+			plan_stack(&p, n, TLB_READ, 0, (unsigned)size);
 			break;
 		default:
-			if (!tracks_constant(i, regs))
-				track_writes(i, regs);
+			if (!tracks_constant(i, p.reg))
+				track_writes(i, p.reg);
 		}
 	}
+	for (unsigned n = 0; n < t->group_count; n++)
+		t->group[n].left = t->group[n].members;
 }
 
 /* ---- groups: code ---- */
 
+/* rcx is about to get another value: what it has is put where further members find it. */
+void access_release_rcx(struct translator *t)
+{
+	struct group *g = &t->group[t->rcx_group];
+
+	if (t->rcx_group == GROUP_NONE)
+		return;
+	if (g->left && !g->kept) {
+		emit_store(t->e, RCX, mem_gs(WORD(WORD_GROUP + t->rcx_group)));
+		g->kept = true;
+	}
+	t->rcx_group = GROUP_NONE;
+}
+
+void access_begin_insn(struct translator *t, const struct insn *i)
+{
+	switch (insn_desc(i)->xlate) {
+	case XLATE_IDENT:
+		t->rcx_free = i->id == INSN_LEA || ident_leaves_rcx(i);
+		break;
+	case XLATE_INLINE:
+		t->rcx_free = i->id == INSN_JCC || ((i->id == INSN_PUSH || i->id == INSN_POP) &&
+						    (i->operand[0].kind == OPERAND_GPR || i->operand[0].kind == OPERAND_IMM));
+		break;
+	default:
+		t->rcx_free = false;
+	}
+	if (t->cpu->counting) /* its counters are added to in rcx */
+		t->rcx_free = false;
+	if (!t->rcx_free)
+		access_release_rcx(t);
+}
+
+void access_end_insn(struct translator *t)
+{
+	if (!t->rcx_free)
+		t->rcx_group = GROUP_NONE;
+}
+
+/* Members are reached by host address of the group's lowest byte rather than by the addend if that is
+ * shorter: when the guest's registers would have to be added up again. */
+static bool anchored(const struct group *g)
+{
+	return g->index != REG_NONE || host_of[g->base] == HOST_NONE;
+}
+
+static void emit_group_lookup(struct translator *t, const struct planned_access *p)
+{
+	struct group *g = &t->group[p->group];
+	struct host_mem low = { .base = REG_NONE, .index = REG_NONE, .scale = g->scale, .disp = g->low - p->offset };
+	struct emitter *e = t->e;
+	struct tail *tail;
+
+	if (g->base != REG_NONE)
+		low.base = guest_value(t, g->base, R10);
+	if (g->index != REG_NONE)
+		low.index = guest_value(t, g->index, R11);
+	emit_lea(e, R10, low);
+	tail = emit_lookup(t, g->kind, (unsigned)(g->high - g->low));
+	tail->group = true;
+	tail->read_first = g->read_first;
+	if (anchored(g))
+		emit_lea(e, RCX, mem_sum(RCX, R10));
+	g->looked_up = true;
+	if (g->left && !t->rcx_free) {
+		emit_store(e, RCX, mem_gs(WORD(WORD_GROUP + p->group)));
+		g->kept = true;
+	}
+}
+
 void access_forget(struct translator *t)
 {
 	for (unsigned n = 0; n < t->group_count; n++)
-		t->group[n].looked_up = false;
+		t->group[n].looked_up = t->group[n].kept = false;
+	t->rcx_group = GROUP_NONE;
 }
 
-/* The access that was planned: off the host register that has the guest's, by the group's addend. */
+/* The access that was planned. */
 static struct host_mem emit_grouped(struct translator *t, const struct planned_access *p, int64_t disp)
 {
 	struct group *g = &t->group[p->group];
-	int32_t slot = WORD(WORD_GROUP + p->group);
-	struct emitter *e = t->e;
-	host_reg base = guest_value(t, g->base, R10);
+	bool first = !g->looked_up;
 
-	if (g->looked_up) {
+	g->left--;
+	if (first) {
+		emit_group_lookup(t, p);
+	} else {
 		t->bt->stats.shared++;
 		t->segment_accesses++;
-		emit_load(e, RCX, mem_gs(slot));
-		return (struct host_mem){ .base = base, .index = RCX, .scale = 1, .disp = (int32_t)disp };
+		if (t->rcx_group != p->group) {
+			access_release_rcx(t);
+			emit_load(t->e, RCX, mem_gs(WORD(WORD_GROUP + p->group)));
+		}
 	}
-	g->looked_up = true;
-	emit_lea(e, R10, mem_at(base, g->low - p->offset));
-	emit_lookup(t, g->kind, (unsigned)(g->high - g->low))->group = true;
-	emit_store(e, RCX, mem_gs(slot));
-	return (struct host_mem){ .base = R10, .index = RCX, .scale = 1, .disp = p->offset + (int32_t)disp - g->low };
+	t->rcx_group = p->group;
+	if (anchored(g))
+		return mem_at(RCX, p->offset + (int32_t)disp - g->low);
+	if (first)
+		return (struct host_mem){ .base = R10, .index = RCX, .scale = 1, .disp = p->offset + (int32_t)disp - g->low };
+	return (struct host_mem){ .base = host_of[g->base], .index = RCX, .scale = 1, .disp = (int32_t)disp };
 }
 
 static bool grouped(const struct translator *t, const struct planned_access *p)

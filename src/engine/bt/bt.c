@@ -13,7 +13,6 @@
 
 #include "engine/bt/bt.h"
 
-#define CROSSINGS_MAX 16 /* of a page by a group of accesses, until the block is translated without groups */
 
 /* ---- stores to translated code ---- */
 
@@ -66,10 +65,22 @@ static void device_write(void *opaque, uint64_t gpa, uint64_t len) { cache_inval
 
 /* ---- out of translated code ---- */
 
-/* An access missed the TLB. 0: it will hit now; else what to leave the block with. */
+/* The link to what goes on at an instruction without groups. */
+static unsigned one_by_one_link(const struct bt *bt, uint32_t id, unsigned insn)
+{
+	const struct link *l = &bt->links[bt_block(bt, id)->links];
+	unsigned n = 0;
+
+	while (l[n].insn != insn || !(l[n].key & KEY_ONE_BY_ONE))
+		n++;
+	return n;
+}
+
+/* An access missed the TLB. 0: it will hit now; else what to leave the block with. A group that is looked up
+ * for writing before it has to be may not be writable yet: then it is as if it crossed into another page. */
 static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32_t id)
 {
-	bool write = MISS_WRITE(info), live = cpu->fpu_live, crosses;
+	bool write = MISS_WRITE(info), live = cpu->fpu_live, readable = false, crosses;
 	unsigned size = MISS_SIZE(info);
 	struct bt *bt = bt_of(cpu);
 	bool faults = false;
@@ -79,7 +90,7 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 	cpu->engine_word[WORD_BLOCK] = id;
 	cpu->engine_word[WORD_MISS_INFO] = info;
 	if (!MISS_NO_FILL(info) && !crosses) {
-		enum x x = mmu_fill(cpu, address, write ? MMU_WRITE : MMU_READ, &hva);
+		enum x x = mmu_fill(cpu, address, write && !MISS_READ_FIRST(info) ? MMU_WRITE : MMU_READ, &hva);
 
 		if (live && !cpu->fpu_live)
 			cpu_fpu_enter(cpu);
@@ -87,14 +98,13 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 			return LEAVE_CODE(LEAVE_STOP, MISS_INSN(info), 0);
 		if (x == X_OK && hva && mmu_tlb_hit(cpu, address, size, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ))
 			return 0;
+		readable = x == X_OK && hva && MISS_READ_FIRST(info);
 		/* nothing can come before this #PF: no #MF, no #GP of an operand that has to be aligned */
 		faults = x == X_FAULT && cpu->fault.vector == VEC_PF && !MISS_GROUP(info) && size <= 8 &&
 			 !bt_block(bt, id)->fpu;
 	}
-	if (MISS_GROUP(info) && crosses && ++bt_block(bt, id)->crossings == CROSSINGS_MAX) {
-		bt->unmerged[unmerged_index(bt_block(bt, id)->gpa)] = bt_block(bt, id)->gpa;
-		cache_discard(bt->vm, id);
-	}
+	if (readable)
+		return LEAVE_CODE(LEAVE_LINK, one_by_one_link(bt, id, MISS_INSN(info)), 0);
 	bt->stats.aborted++;
 	if (!bt->unchained)
 		return callout_access(bt, id, MISS_INSN(info), faults);
@@ -199,7 +209,7 @@ static uint32_t enter(struct bt *bt, uint32_t key, uint32_t id)
 
 	if (b->fpu)
 		cpu_fpu_enter(bt->cpu);
-	branch_select(bt, key);
+	branch_select(bt, key & ~(uint32_t)KEY_ONE_BY_ONE);
 	bt->stats.entered++;
 	return bt->enter(bt->cpu, bt_host(bt, b->entry));
 }
@@ -335,12 +345,47 @@ static enum x run_insn(struct cpu *cpu, unsigned *insns, bool *partial)
 	return x;
 }
 
+/* What goes on one by one in the middle of a block still belongs to it. */
+static enum x run_block(struct bt *bt, uint32_t key, uint32_t id, unsigned *insns, bool *partial)
+{
+	uint32_t code, from;
+	unsigned link;
+
+	while (id != NO_BLOCK) {
+		code = enter(bt, key, id);
+		enum next next = left(bt, code, &key, &from, &link);
+		unsigned insn = bt->links[bt_block(bt, id)->links + LEAVE_INDEX(code)].insn;
+
+		switch (next) {
+		case NEXT_BLOCK:
+		case NEXT_WINDOW:
+			if (!(key & KEY_ONE_BY_ONE)) {
+				*insns += insn + 1;
+				return X_OK;
+			}
+			*insns += insn;
+			id = cache_find(bt, key);
+			break;
+		case NEXT_INTERPRET:
+			/* a branch that faults has its link in the code, anything else its own number */
+			*insns += LEAVE_KIND(code) == LEAVE_BRANCH ? insn : LEAVE_INDEX(code);
+			id = NO_BLOCK;
+			break;
+		case NEXT_REQUEST:
+			*insns += LEAVE_KIND(code) == LEAVE_STOP ? LEAVE_INDEX(code) : 0;
+			return X_OK;
+		case NEXT_EXIT: /* of call-outs, which there are none of */
+			return X_OK;
+		}
+	}
+	return run_insn(bt->cpu, insns, partial);
+}
+
 enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
 {
 	struct bt *bt = bt_of(cpu);
-	uint32_t key = bt_key(cpu), id = NO_BLOCK, from, code;
-	unsigned link;
-	enum x x = X_OK;
+	uint32_t key = bt_key(cpu), id = NO_BLOCK;
+	enum x x;
 
 	*insns = 0;
 	*partial = false;
@@ -348,28 +393,7 @@ enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
 	cache_activate(bt);
 	if (!cpu->io.count && !callout_special(cpu) && !(key & KEY_INTERPRET))
 		id = cache_find(bt, key);
-	if (id == NO_BLOCK) {
-		x = run_insn(cpu, insns, partial);
-	} else {
-		code = enter(bt, key, id);
-		switch (left(bt, code, &key, &from, &link)) {
-		case NEXT_BLOCK:
-		case NEXT_WINDOW:
-			*insns = bt->links[bt_block(bt, id)->links + LEAVE_INDEX(code)].insn + 1u;
-			break;
-		case NEXT_INTERPRET:
-			/* a branch that faults has its link in the code, anything else its own number */
-			*insns = LEAVE_KIND(code) == LEAVE_BRANCH ?
-					 bt->links[bt_block(bt, id)->links + LEAVE_INDEX(code)].insn : LEAVE_INDEX(code);
-			x = run_insn(cpu, insns, partial);
-			break;
-		case NEXT_REQUEST:
-			*insns = LEAVE_KIND(code) == LEAVE_STOP ? LEAVE_INDEX(code) : 0;
-			break;
-		case NEXT_EXIT: /* of call-outs, which there are none of */
-			break;
-		}
-	}
+	x = run_block(bt, key, id, insns, partial);
 	cache_rest(bt);
 	signal_leave(bt);
 	return x;

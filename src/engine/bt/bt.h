@@ -68,19 +68,21 @@ enum {
 	WORD_MISS_FN, WORD_STOP_FN, WORD_CALLOUT_FN, /* C functions */
 	WORD_TARGET,      /* host address of the block to enter */
 	WORD_SELF,        /* struct cpu */
-	WORD_GROUP,       /* addends that a block has looked up already: GROUPS_MAX of them */
+	WORD_GROUP,       /* what a block has looked up already: GROUPS_MAX of them */
 	WORD_RETURN = WORD_GROUP + 8, /* rsp of each return stack that is not in use */
 	WORD_COUNT = WORD_RETURN + 3
 };
 #define GROUPS_MAX (WORD_RETURN - WORD_GROUP)
 
 /* What the miss routine is told of an access. */
-#define MISS_INFO(size, write, no_fill, group, insn) \
-	((uint32_t)(size) | (uint32_t)(write) << 12 | (uint32_t)(no_fill) << 13 | (uint32_t)(group) << 14 | (uint32_t)(insn) << 16)
+#define MISS_INFO(size, write, no_fill, group, read_first, insn) \
+	((uint32_t)(size) | (uint32_t)(write) << 12 | (uint32_t)(no_fill) << 13 | (uint32_t)(group) << 14 | \
+	 (uint32_t)(read_first) << 15 | (uint32_t)(insn) << 16)
 #define MISS_SIZE(info) ((info) & 0xfff)
 #define MISS_WRITE(info) ((info) >> 12 & 1)
 #define MISS_NO_FILL(info) ((info) >> 13 & 1)
 #define MISS_GROUP(info) ((info) >> 14 & 1)
+#define MISS_READ_FIRST(info) ((info) >> 15 & 1)
 #define MISS_INSN(info) ((info) >> 16)
 #define WORD(n) (G(engine_word) + (n) * 8)
 _Static_assert(WORD_COUNT <= sizeof(((struct cpu *)0)->engine_word) / 8, "struct cpu has room for them");
@@ -101,9 +103,9 @@ _Static_assert(WORD_COUNT <= sizeof(((struct cpu *)0)->engine_word) / 8, "struct
 #define RETURN_GUARD 4096u /* the lowest bytes of it: pushing into them faults, and empties the stack */
 #define RETURN_EMPTY (RETURN_STACK_SIZE - 64) /* where rsp is then; the sentinel is there */
 /* The RET that a target is looked up for. */
-#define RETURN_FROM(id, link) ((uint32_t)(id) << 4 | (link))
-#define RETURN_FROM_BLOCK(from) ((from) >> 4)
-#define RETURN_FROM_LINK(from) ((from) & 15)
+#define RETURN_FROM(id, link) ((uint32_t)(id) << 5 | (link))
+#define RETURN_FROM_BLOCK(from) ((from) >> 5)
+#define RETURN_FROM_LINK(from) ((from) & 31)
 #define LANDING_EXPECTED 2 /* bytes into a landing: minus the return address, 64 bits */
 
 /* ---- modes: everything but the bytes that a translation depends on ---- */
@@ -128,6 +130,7 @@ enum {
 	KEY_TSD = 1 << 19,   /* RDTSC raises #GP */
 	KEY_INTERPRET = 1 << 20, /* nothing is translated in this mode */
 	KEY_FSGSBASE = 1 << 21, /* RDFSBASE and the like do not raise #UD */
+	KEY_ONE_BY_ONE = 1 << 22, /* no mode: each access has its own look-up; what follows the block is as usual again */
 };
 #define KEY_TLB(key) ((enum tlb_mode)((key) >> KEY_TLB_SHIFT & 3))
 #define KEY_STACK_BITS(key) (16u << ((key) >> KEY_STACK_SHIFT & 3))
@@ -141,16 +144,15 @@ static inline unsigned branch_index(uint64_t rip)
 	return (rip + (rip >> BRANCH_ROTATE | rip << (64 - BRANCH_ROTATE))) & (BRANCH_ENTRIES - 1);
 }
 
-static inline unsigned unmerged_index(uint64_t gpa) { return (gpa ^ gpa >> 10) & 1023; }
-
 /* Which of the branch caches code of a mode uses. */
 enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 
 /* ---- blocks ---- */
 
 #define BLOCK_INSNS_MAX 64
-#define BLOCK_LINKS_MAX 12
-_Static_assert(BLOCK_LINKS_MAX <= 16, "RETURN_FROM has room");
+#define BLOCK_BRANCHES_MAX 8
+#define BLOCK_LINKS_MAX (BLOCK_BRANCHES_MAX + 4 + GROUPS_MAX)
+_Static_assert(BLOCK_LINKS_MAX <= 32, "RETURN_FROM has room");
 #define BLOCK_CODE_MAX 16384u /* bytes of host code */
 #define BLOCK_COLD_MAX 10240u
 #define NO_BLOCK 0u           /* id 0 is never used */
@@ -196,7 +198,6 @@ struct block {
 	uint16_t insns;
 	uint8_t link_count;
 	bool dead;             /* removed; atomic */
-	uint8_t crossings;     /* how often the accesses of a group were in two pages */
 	bool fpu;              /* needs guest vector state live */
 	uint64_t sum;          /* of the guest's bytes that it was made from */
 	uint64_t shadowed;     /* instructions that come right after STI: a bit each */
@@ -212,7 +213,7 @@ struct block {
 #define REGION_HOT (5u << 20) /* bytes of it for what is often run */
 #define REGION_BLOCKS (1u << 15)
 #define REGION_MARKS (1u << 18)
-#define REGION_LINKS (1u << 16)
+#define REGION_LINKS (1u << 17)
 #define CACHE_SIZE (REGIONS * REGION_SIZE)
 #define ROUTINES_SIZE 4096u
 #define HASH_SIZE (1u << 18)
@@ -309,7 +310,6 @@ struct bt {
 	uint32_t branch_filled[BRANCH_MODES];
 	bool branch_local[BRANCH_MODES]; /* has targets in pages that are not global */
 	uint16_t branch_recent[BRANCH_MODES][BRANCH_RECENT];
-	uint64_t unmerged[1024]; /* GPAs of blocks whose accesses are better looked up one by one */
 	uint64_t branch_pages[BRANCH_PAGES / 64]; /* pages with entries: a bit for each hash of a page number */
 
 	/* This vCPU's stores to pages with code, noted before they are done; WRITES + 1: too many, all code goes. */
@@ -380,7 +380,8 @@ uint64_t return_stack_of(const struct bt *bt, uint64_t address);
 struct tail {
 	uint8_t kind;
 	uint16_t size;    /* TAIL_MISS */
-	bool write, no_fill, group;
+	bool write, no_fill;
+	bool group, read_first; /* of a group; that is looked up for writing by an access that reads */
 	uint16_t insn;
 	uint32_t site;    /* rel32 to patch to the tail; 0: none */
 	uint32_t retry;   /* TAIL_MISS: where to go on */
@@ -401,18 +402,23 @@ struct callout {
 };
 #define CALLOUTS_MAX 8 /* in a block */
 
-/* Accesses off the same register, which changes by known amounts only, near each other: looked up once. */
+/* Accesses off the same registers, which change by known amounts only, near each other: looked up once. */
 struct group {
-	uint8_t base, kind;  /* enum gpr, enum tlb_kind */
-	uint16_t version;    /* of the register */
-	int32_t low, high;   /* bytes, from what the register was when its version began */
+	uint8_t base, index, scale; /* enum gpr; REG_NONE */
+	uint8_t kind;        /* enum tlb_kind */
+	bool read_first;     /* kind is TLB_WRITE, but the first access reads */
+	uint16_t version, index_version; /* of the registers */
+	uint8_t segment;     /* conditional branches before its first access */
+	int32_t low, high;   /* bytes, from what base + index * scale was when the versions began */
 	uint16_t members;
+	uint16_t left;       /* members that are not translated yet */
 	bool looked_up;
+	bool kept;           /* what was looked up is in its word of cpu->engine_word */
 };
 
 struct planned_access {
 	uint8_t group;  /* GROUP_NONE: on its own */
-	int32_t offset; /* of the register now, from what it was when its version began */
+	int32_t offset; /* of base + index * scale now, from what it was when the versions began */
 };
 #define GROUP_NONE 0xff
 enum { ACCESS_OPERAND, ACCESS_STACK, ACCESSES };
@@ -434,6 +440,8 @@ struct translator {
 	struct planned_access plan[BLOCK_INSNS_MAX][ACCESSES];
 	unsigned group_count;
 	struct group group[GROUPS_MAX];
+	uint8_t rcx_group;     /* the group whose look-up rcx has; GROUP_NONE: none */
+	bool rcx_free;         /* the instruction being translated uses rcx for nothing but that */
 	/* What is counted from here to the next conditional branch, when it is: where in the code it goes. */
 	uint8_t *count_insns, *count_accesses;
 	unsigned segment_insns, segment_accesses;
@@ -474,6 +482,10 @@ bool access_operand(struct translator *t, const struct insn *insn, enum tlb_kind
 /* The same for the stack at rSP + disp. */
 bool access_stack(struct translator *t, enum tlb_kind kind, unsigned size, int32_t disp, struct host_mem *m);
 void access_stack_move(struct translator *t, int32_t by); /* rSP += by */
+/* Before an instruction, and behind it, if it was translated. */
+void access_begin_insn(struct translator *t, const struct insn *insn);
+void access_end_insn(struct translator *t);
+void access_release_rcx(struct translator *t); /* rcx is about to change */
 /* Leaves the linear address seg:offset of the memory operand, `moved` bytes on, in r10. May use r11, rcx. */
 bool translate_address(struct translator *t, const struct insn *insn, int64_t moved);
 /* Looks r10 up in the TLB: [r10 + rcx] is the host's memory then. */
@@ -490,6 +502,7 @@ uint32_t callout_access(struct bt *bt, uint32_t id, unsigned insn, bool faults);
 /* ---- ident.c ---- */
 /* Emits a copy of an instruction. False: nothing was emitted, and the interpreter has to do it. */
 bool ident_emit(struct translator *t, const struct insn *insn);
+bool ident_leaves_rcx(const struct insn *insn); /* uses it for the look-up at most, and does not change it then */
 
 /* ---- signal.c ---- */
 int signal_init(void); /* once a process; 0 or -errno */

@@ -144,6 +144,13 @@ void emit_mov_imm64(struct emitter *e, host_reg reg, uint64_t imm)
 	emit64(e, imm);
 }
 
+void emit_not(struct emitter *e, host_reg reg)
+{
+	emit_rex_rr(e, 8, 0, reg);
+	emit8(e, 0xf7);
+	emit_modrm_reg(e, 2, reg);
+}
+
 /* ---- BMI2 ---- */
 
 /* A three-byte VEX prefix, W1, L0, map 0F38 or 0F3A. */

@@ -228,6 +228,15 @@ static bool collect(const struct insn *i, struct registers *r)
 	return true;
 }
 
+bool ident_leaves_rcx(const struct insn *i)
+{
+	bool bits = i->id == INSN_BT || i->id == INSN_BTS || i->id == INSN_BTR || i->id == INSN_BTC;
+	struct registers r;
+
+	return collect(i, &r) && !r.rcx && !r.low_only && r.spills <= 1 &&
+	       !(bits && i->mem_index_of >= 0 && i->operand[1].kind == OPERAND_GPR);
+}
+
 static host_reg host_for(const struct registers *r, const struct operand *o)
 {
 	if (r->low_only)

@@ -237,6 +237,27 @@ static void emit_callout_data(struct translator *t, const struct tail *tail)
 	t->e->p += sizeof(*c);
 }
 
+/* r10 and size: does the span of a group cross into the next page? Then on without groups. */
+static void emit_crossing(struct translator *t, unsigned size)
+{
+	unsigned link = add_link(t, LINK_DIRECT, wrap_rip(t, t->b->rip + t->offset[t->insn_index]), t->key | KEY_ONE_BY_ONE);
+	struct emitter *e = t->e;
+	struct tail *tail;
+	uint8_t *one_page;
+
+	emit_lea(e, RCX, mem_at(R10, (int32_t)size - 1));
+	emit_shift_reg(e, SHIFT_SHRX, RCX, RCX, RSP);
+	emit_shift_reg(e, SHIFT_SHRX, R11, R10, RSP);
+	emit_not(e, R11);
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R11, .scale = 1, .disp = 1 });
+	one_page = emit_jrcxz(e);
+	tail = add_tail(t, TAIL_LINK);
+	tail->link = (uint8_t)link;
+	emit_align_rel32(e, 1);
+	tail->site = emit_jmp32(e);
+	patch8(e, one_page);
+}
+
 static void emit_tail(struct translator *t, const struct tail *tail)
 {
 	struct link *l = &t->bt->links[t->b->links + tail->link];
@@ -249,7 +270,9 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		patch32(e->base, tail->site, emit_offset(e));
 	switch (tail->kind) {
 	case TAIL_MISS:
-		emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->insn));
+		if (tail->group)
+			emit_crossing(t, tail->size);
+		emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first, tail->insn));
 		emit_mov_imm(e, R11, t->id);
 		emit_call_to(e, t->bt->miss);
 		emit_jmp_to(e, tail->retry);
@@ -337,10 +360,13 @@ static bool emit_insn(struct translator *t, const struct insn *i)
 /* `in_shadow`: the one that follows STI. */
 static void translate_insn(struct translator *t, const struct insn *i, bool in_shadow)
 {
-	uint8_t *p = t->e->p;
 	unsigned tails = t->tail_count, links = t->b->link_count;
+	uint8_t *p;
 
+	access_begin_insn(t, i);
+	p = t->e->p;
 	if (emit_insn(t, i)) {
+		access_end_insn(t);
 		if (insn_desc(i)->xlate == XLATE_IDENT)
 			t->bt->stats.ident++;
 		else
@@ -373,7 +399,7 @@ static void decode_ahead(struct translator *t, const uint8_t *code, unsigned ava
 	unsigned offset = 0, branches = 0;
 	uint64_t end = code64(t) ? UINT64_MAX : bits == 16 ? 0x10000 : 0x100000000ull;
 
-	while (t->count < BLOCK_INSNS_MAX && branches < BLOCK_LINKS_MAX - 4) {
+	while (t->count < BLOCK_INSNS_MAX && branches < BLOCK_BRANCHES_MAX) {
 		struct insn *i = &t->insn[t->count];
 
 		if (offset >= avail || insn_decode(i, code + offset, avail - offset, bits) != DECODE_OK)
@@ -474,8 +500,10 @@ static void emit_block(struct translator *t)
 			b->shadowed |= 1ull << t->insn_index;
 		translate_insn(t, i, window);
 		mark->commit = (uint16_t)(t->commit - b->entry);
-		if (window && !t->ended)
+		if (window && !t->ended) {
+			access_release_rcx(t);
 			inline_after_sti(t);
+		}
 		window = i->id == INSN_STI && !t->ended;
 		if ((insn_desc(i)->flags & INSN_BRANCH) && !t->ended) {
 			segment_end(t);
@@ -503,7 +531,8 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->bt = bt;
 	t->cpu = bt->cpu;
 	t->e = &bt->e;
-	t->key = key;
+	t->key = key & ~(uint32_t)KEY_ONE_BY_ONE;
+	t->rcx_group = GROUP_NONE;
 	t->count = t->tail_count = t->callout_count = 0;
 	t->ended = false;
 	t->b = cache_begin(bt);
@@ -524,8 +553,8 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	if (t->b->len2)
 		t->b->sum = cache_sum(t->bytes + t->b->len, t->b->len2, t->b->sum);
 	id = cache_commit(bt, t->b);
-	_Static_assert(TAILS_MAX * 32 + CALLOUTS_MAX * (sizeof(struct callout) + 8) <= BLOCK_COLD_MAX,
-		       "no other tail is longer than 32 bytes");
+	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 8) <= BLOCK_COLD_MAX,
+		       "no other tail is longer than 32 bytes, a group's than 96");
 	LOG(LOG_BT, "block %u at %#llx gpa %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
 	    (unsigned long long)gpa, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
 	return id;
