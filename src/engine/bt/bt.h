@@ -226,7 +226,8 @@ struct region {
 
 /* Why translated code was left; low bits of what bt->enter returns. The rest: index << 4, id << 16. */
 enum leave {
-	LEAVE_LINK, LEAVE_BRANCH, LEAVE_RETURN, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW, LEAVE_STOP,
+	LEAVE_LINK = 1, /* 0: a routine goes on */
+	LEAVE_BRANCH, LEAVE_RETURN, LEAVE_INTERPRET, LEAVE_FPU, LEAVE_REQUEST, LEAVE_WINDOW, LEAVE_STOP,
 	/* By call-outs, with all state complete: */
 	LEAVE_ENTER,       /* not left: the block at WORD_TARGET is entered */
 	LEAVE_LOOP,        /* the run loop looks what to do at cpu->rip */
@@ -346,7 +347,6 @@ uint32_t cache_commit(struct bt *bt, struct block *b);
 uint32_t cache_block_at(const struct bt_vm *vm, uint32_t offset); /* whose code is it? NO_BLOCK: nobody's */
 /* Block `from`, left by its `link`, goes to `to` from now on; unless regions were reset since `resets`. */
 void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to, uint64_t resets);
-void cache_discard(struct bt_vm *vm, uint32_t id); /* removes one block */
 /* Code in [gpa, gpa+len) has been changed. Any thread. */
 void cache_invalidate(struct bt_vm *vm, uint64_t gpa, uint64_t len);
 void cache_watch(struct bt *bt, uint64_t gpa); /* stores to the page are noticed from now on. With the lock */

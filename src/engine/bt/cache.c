@@ -418,13 +418,6 @@ static void cache_remove(struct bt_vm *vm, uint32_t id)
 	branch_forget(vm, b);
 }
 
-void cache_discard(struct bt_vm *vm, uint32_t id)
-{
-	lock_take(&vm->lock);
-	cache_remove(vm, id);
-	lock_release(&vm->lock);
-}
-
 struct block *cache_begin(struct bt *bt)
 {
 	struct bt_vm *vm = bt->vm;
