@@ -52,6 +52,7 @@ static const host_reg host_of[GPR_COUNT] = {
 /* Words of cpu->engine_word that generated code uses. */
 enum {
 	WORD_TLB_MASK,    /* pext: index into the TLB out of an address */
+	WORD_PAGE_MASK,   /* pext: all but the offset in a page; 0 means a hit */
 	WORD_BRANCH_MASK, /* pext: index into the branch cache */
 	WORD_ARITH,       /* arithmetic flags */
 	WORD_PUSHF,       /* the other flags that PUSHF shows */

@@ -246,8 +246,8 @@ static void emit_crossing(struct translator *t, unsigned size)
 	uint8_t *one_page;
 
 	emit_lea(e, RCX, mem_at(R10, (int32_t)size - 1));
-	emit_shift_reg(e, SHIFT_SHRX, RCX, RCX, RSP);
-	emit_shift_reg(e, SHIFT_SHRX, R11, R10, RSP);
+	emit_pext(e, RCX, RCX, mem_gs(WORD(WORD_PAGE_MASK)));
+	emit_pext(e, R11, R10, mem_gs(WORD(WORD_PAGE_MASK)));
 	emit_not(e, R11);
 	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R11, .scale = 1, .disp = 1 });
 	one_page = emit_jrcxz(e);
