@@ -329,12 +329,12 @@ static bool jcxz(struct translator *t, const struct insn *i)
 }
 
 /* To the RIP in r10; `undo`: what RSP has to be moved by if it cannot be gone to. */
-static void emit_indirect(struct translator *t, int undo, bool call)
+static void emit_indirect(struct translator *t, int undo)
 {
 	unsigned link = add_link(t, LINK_BRANCH, 0, t->key);
 
 	t->bt->links[t->b->links + link].undo = (int16_t)undo;
-	emit_branch(t, link, call);
+	emit_branch(t, link);
 	t->ended = true;
 }
 
@@ -406,7 +406,7 @@ static bool jmp(struct translator *t, const struct insn *i)
 	}
 	if (!branch_size(t, i) || !emit_indirect_target(t, i))
 		return false;
-	emit_indirect(t, 0, false);
+	emit_indirect(t, 0);
 	return true;
 }
 
@@ -443,15 +443,22 @@ static bool call(struct translator *t, const struct insn *i)
 	}
 	if (!emit_indirect_target(t, i))
 		return false;
+	if (has_return_stack(t) && t->callout_count < CALLOUTS_MAX) {
+		emit_call_probe(t, i);
+		if (!push_imm(t, size, next_rip(t, i)))
+			return false;
+		emit_call_mem(t->e, mem_gs(WORD(WORD_TMP)));
+		emit_landing(t, next_rip(t, i));
+		t->ended = true;
+		return true;
+	}
 	if (size == 8)
 		emit_canonical_check(t);
 	emit_store(t->e, R10, mem_gs(WORD(WORD_TMP)));
 	if (!push_imm(t, size, next_rip(t, i)))
 		return false;
 	emit_load(t->e, R10, mem_gs(WORD(WORD_TMP)));
-	emit_indirect(t, (int)size, has_return_stack(t));
-	if (has_return_stack(t))
-		emit_landing(t, next_rip(t, i));
+	emit_indirect(t, (int)size);
 	return true;
 }
 
@@ -470,7 +477,7 @@ static bool ret(struct translator *t, const struct insn *i)
 	if (has_return_stack(t) && !(t->insn_index && stores_top(&t->insn[t->insn_index - 1])))
 		emit_return(t, -(int)(size + pops));
 	else
-		emit_indirect(t, -(int)(size + pops), false);
+		emit_indirect(t, -(int)(size + pops));
 	return true;
 }
 

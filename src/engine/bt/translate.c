@@ -101,9 +101,21 @@ static bool chainable(const struct translator *t, uint64_t target)
 	return offset < PAGE_SIZE - INSN_MAX_LEN && !t->bt->unchained;
 }
 
-static int32_t branch_table(const struct translator *t, const struct link *l)
+static int32_t branch_table(const struct translator *t, uint32_t key)
 {
-	return (int32_t)(branch_mode(t->bt, l->key) * sizeof(t->cpu->branch_cache->mode[0]));
+	return (int32_t)(branch_mode(t->bt, key) * sizeof(t->cpu->branch_cache->mode[0]));
+}
+
+/* Looks r10 up: the entry's index in r11, 0 in rcx if it is that of this target. */
+static void emit_probe(struct translator *t, int32_t table)
+{
+	struct emitter *e = t->e;
+
+	emit_rorx(e, R11, R10, BRANCH_ROTATE);
+	emit_lea(e, R11, mem_sum(R11, R10));
+	emit_pext(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target) + table, R11));
+	emit_lea(e, RCX, mem_sum(RCX, R10));
 }
 
 /* rcx is 0 if the branch cache has the target: on a miss leaves by the link. */
@@ -122,7 +134,7 @@ static void emit_if_hit(struct translator *t, unsigned link)
 static void emit_branch_known(struct translator *t, unsigned link, bool call)
 {
 	struct link *l = &t->bt->links[t->b->links + link];
-	int32_t entry = branch_table(t, l) + (int32_t)branch_index(l->target) * 8;
+	int32_t entry = branch_table(t, l->key) + (int32_t)branch_index(l->target) * 8;
 	struct emitter *e = t->e;
 
 	l->site = emit_offset(e);
@@ -139,21 +151,17 @@ static void emit_branch_known(struct translator *t, unsigned link, bool call)
 }
 
 /* r10 = target: through the branch cache of mode `key`. A kick may go to its stub from any place. */
-void emit_branch(struct translator *t, unsigned link, bool call)
+void emit_branch(struct translator *t, unsigned link)
 {
 	struct link *l = &t->bt->links[t->b->links + link];
-	int32_t table = branch_table(t, l);
+	int32_t table = branch_table(t, l->key);
 	struct emitter *e = t->e;
 
 	if (!t->bt->unchained) {
 		l->site = emit_offset(e);
-		emit_rorx(e, R11, R10, BRANCH_ROTATE);
-		emit_lea(e, R11, mem_sum(R11, R10));
-		emit_pext(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
-		emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target) + table, R11));
-		emit_lea(e, RCX, mem_sum(RCX, R10));
+		emit_probe(t, table);
 		emit_if_hit(t, link);
-		(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs_index(G(branch_cache[0].mode[0].code) + table, R11));
+		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].code) + table, R11));
 		l->end = emit_offset(e);
 		return;
 	}
@@ -191,6 +199,24 @@ void emit_call(struct translator *t, uint64_t target)
 	} else {
 		emit_branch_known(t, add_link(t, LINK_PAGE, target, t->key), true);
 	}
+}
+
+/*
+ * The look-up of a CALL to the RIP in r10, before the push: nothing needs to be undone if it misses, for then
+ * the interpreter runs the CALL, and raises what an impossible target raises. Host address into WORD_TMP.
+ */
+void emit_call_probe(struct translator *t, const struct insn *i)
+{
+	int32_t table = branch_table(t, t->key);
+	struct emitter *e = t->e;
+	uint8_t *hit;
+
+	emit_probe(t, table);
+	hit = emit_jrcxz(e);
+	emit_callout(t, i, true);
+	patch8(e, hit);
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].code) + table, R11));
+	emit_store(e, RCX, mem_gs(WORD(WORD_TMP)));
 }
 
 /* r10 = where the guest returned to; r11d says which RET that was. */
