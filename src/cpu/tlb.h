@@ -60,7 +60,7 @@ struct tlb {
 
 /*
  * Where indirect branches go in translated code: direct mapped, a table for each mode that code may run
- * in. A hit when  target + minus_target[i] == 0,  i a hash of the target. The translator's
+ * in. A hit when  target + entry[i].minus_target == 0,  i a hash of the target. The translator's
  * own (engine/bt); it lies here to be in reach of generated code.
  */
 #define BRANCH_MODES 7
@@ -68,8 +68,10 @@ struct tlb {
 #define BRANCH_MODE_SHIFT 15 /* words of a mode's table */
 struct branch_cache {
 	struct {
-		uint64_t minus_target[BRANCH_ENTRIES];
-		uint64_t code[BRANCH_ENTRIES]; /* host address */
+		struct branch_entry {
+			_Alignas(16) uint64_t minus_target; /* in one cache line with: */
+			uint64_t code; /* host address */
+		} entry[BRANCH_ENTRIES];
 	} mode[BRANCH_MODES];
 };
 _Static_assert(sizeof(struct branch_cache) == (8ull << BRANCH_MODE_SHIFT) * BRANCH_MODES, "the shift is right");

@@ -461,7 +461,7 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 	branch_flush(bt, true);
 	cpu->engine_word[WORD_TLB_MASK] = (uint64_t)(TLB_ENTRIES - 1) << PAGE_SHIFT;
 	cpu->engine_word[WORD_PAGE_MASK] = PAGE_MASK;
-	cpu->engine_word[WORD_BRANCH_MASK] = BRANCH_ENTRIES - 1;
+	cpu->engine_word[WORD_BRANCH_MASK] = (BRANCH_ENTRIES - 1) << 1;
 	cpu->engine_word[WORD_NOT_ONE] = ~1ull;
 	cpu->engine_word[WORD_ARITH] = EF_ARITH;
 	cpu->engine_word[WORD_PUSHF] = RFLAGS_ALL & ~(uint64_t)(EF_ARITH | RFLAGS_VM | RFLAGS_RF);

@@ -53,7 +53,7 @@ static const host_reg host_of[GPR_COUNT] = {
 enum {
 	WORD_TLB_MASK,    /* pext: index into the TLB out of an address */
 	WORD_PAGE_MASK,   /* pext: all but the offset in a page; 0 means a hit */
-	WORD_BRANCH_MASK, /* pext: index into the branch cache */
+	WORD_BRANCH_MASK, /* pdep: twice the index into the branch cache, whose entries are two words */
 	WORD_ARITH,       /* arithmetic flags */
 	WORD_PUSHF,       /* the other flags that PUSHF shows */
 	WORD_RSP,         /* monitor's stack while translated code runs, 16-byte aligned */

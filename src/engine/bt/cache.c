@@ -150,16 +150,14 @@ unsigned branch_mode(const struct bt *bt, uint32_t key)
 
 static void branch_empty(struct bt *bt, unsigned mode)
 {
-	uint64_t *entry = bt->cpu->branch_cache->mode[mode].minus_target;
+	struct branch_entry *entry = bt->cpu->branch_cache->mode[mode].entry;
 
-	if (bt->branch_filled[mode] <= BRANCH_RECENT) {
+	if (bt->branch_filled[mode] <= BRANCH_RECENT)
 		for (unsigned i = 0; i < bt->branch_filled[mode]; i++)
-			entry[bt->branch_recent[mode][i]] = TLB_EMPTY;
-	} else {
-		unsigned long n = BRANCH_ENTRIES;
-
-		__asm__ volatile("rep stosq" : "+D"(entry), "+c"(n) : "a"(TLB_EMPTY) : "memory");
-	}
+			entry[bt->branch_recent[mode][i]].minus_target = TLB_EMPTY;
+	else
+		for (unsigned i = 0; i < BRANCH_ENTRIES; i++)
+			entry[i].minus_target = TLB_EMPTY;
 	bt->branch_filled[mode] = 0;
 	bt->branch_local[mode] = false;
 }
@@ -232,16 +230,16 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 {
 	unsigned mode = branch_mode(bt, key), i = branch_index(rip), h;
 	uint64_t linear = (key & KEY_CODE) == KEY_CODE64 ? rip : (uint32_t)(rip + bt->cpu->seg[CS].base);
+	struct branch_entry *entry = &bt->cpu->branch_cache->mode[mode].entry[i];
 
 	if (bt->unchained)
 		return;
 	branch_select(bt, key);
-	__atomic_store_n(&bt->cpu->branch_cache->mode[mode].minus_target[i], TLB_EMPTY, __ATOMIC_RELAXED);
-	__atomic_store_n(&bt->cpu->branch_cache->mode[mode].code[i],
-			 (uint64_t)(uintptr_t)bt_host(bt, bt_block(bt, id)->entry), __ATOMIC_RELEASE);
-	__atomic_store_n(&bt->cpu->branch_cache->mode[mode].minus_target[i], -rip, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->code, (uint64_t)(uintptr_t)bt_host(bt, bt_block(bt, id)->entry), __ATOMIC_RELEASE);
+	__atomic_store_n(&entry->minus_target, -rip, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&bt_block(bt, id)->dead, __ATOMIC_SEQ_CST)) /* or branch_forget has seen the entry */
-		__atomic_store_n(&bt->cpu->branch_cache->mode[mode].minus_target[i], TLB_EMPTY, __ATOMIC_RELAXED);
+		__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED);
 	if (bt->branch_filled[mode] < BRANCH_RECENT)
 		bt->branch_recent[mode][bt->branch_filled[mode]] = (uint16_t)i;
 	if (bt->branch_filled[mode] <= BRANCH_RECENT)
@@ -254,14 +252,14 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 
 const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip)
 {
-	unsigned mode = branch_mode(bt, key), i = branch_index(rip);
+	struct branch_entry *entry = &bt->cpu->branch_cache->mode[branch_mode(bt, key)].entry[branch_index(rip)];
 
 	if (bt->unchained)
 		return NULL;
 	branch_select(bt, key);
-	if (__atomic_load_n(&bt->cpu->branch_cache->mode[mode].minus_target[i], __ATOMIC_ACQUIRE) + rip)
+	if (__atomic_load_n(&entry->minus_target, __ATOMIC_ACQUIRE) + rip)
 		return NULL;
-	return (const void *)(uintptr_t)__atomic_load_n(&bt->cpu->branch_cache->mode[mode].code[i], __ATOMIC_ACQUIRE);
+	return (const void *)(uintptr_t)__atomic_load_n(&entry->code, __ATOMIC_ACQUIRE);
 }
 
 /* The block is gone, and marked dead: so is what all branch caches know of it. */
@@ -272,10 +270,10 @@ static void branch_forget(const struct bt_vm *vm, const struct block *b)
 
 	for (unsigned n = 0; n < vm->vcpus; n++)
 		for (unsigned m = 0; vm->vcpu[n] && m < BRANCH_MODES; m++) {
-			struct branch_cache *c = vm->vcpu[n]->cpu->branch_cache;
+			struct branch_entry *entry = &vm->vcpu[n]->cpu->branch_cache->mode[m].entry[i];
 
-			if (__atomic_load_n(&c->mode[m].code[i], __ATOMIC_SEQ_CST) == host)
-				__atomic_store_n(&c->mode[m].minus_target[i], TLB_EMPTY, __ATOMIC_SEQ_CST);
+			if (__atomic_load_n(&entry->code, __ATOMIC_SEQ_CST) == host)
+				__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_SEQ_CST);
 		}
 }
 

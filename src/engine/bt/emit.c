@@ -161,14 +161,18 @@ static void emit_vex(struct emitter *e, unsigned map, unsigned pp, host_reg reg,
 	emit8(e, 0x80 | (~vvvv & 15) << 3 | pp);
 }
 
-void emit_pext(struct emitter *e, host_reg to, host_reg from, struct host_mem mask)
+static void emit_bits(struct emitter *e, unsigned pp, host_reg to, host_reg from, struct host_mem mask)
 {
 	if (mask.gs)
 		emit8(e, 0x65);
-	emit_vex(e, 2, 2, to, from, host_mem_rex(&mask));
+	emit_vex(e, 2, pp, to, from, host_mem_rex(&mask));
 	emit8(e, 0xf5);
 	emit_modrm_mem(e, to, &mask);
 }
+
+void emit_pext(struct emitter *e, host_reg to, host_reg from, struct host_mem mask) { emit_bits(e, 2, to, from, mask); }
+
+void emit_pdep(struct emitter *e, host_reg to, host_reg from, struct host_mem mask) { emit_bits(e, 3, to, from, mask); }
 
 void emit_pext_reg(struct emitter *e, host_reg to, host_reg from, host_reg mask)
 {

@@ -102,6 +102,7 @@ void emit_not(struct emitter *e, host_reg reg);                              /* 
 /* BMI2, size 8; keep flags. */
 void emit_pext(struct emitter *e, host_reg to, host_reg from, struct host_mem mask);
 void emit_pext_reg(struct emitter *e, host_reg to, host_reg from, host_reg mask);
+void emit_pdep(struct emitter *e, host_reg to, host_reg from, struct host_mem mask);
 void emit_pdep_reg(struct emitter *e, host_reg to, host_reg from, host_reg mask);
 void emit_rorx(struct emitter *e, host_reg to, host_reg from, unsigned count);
 enum shift { SHIFT_SHLX = 1, SHIFT_SARX = 2, SHIFT_SHRX = 3 };

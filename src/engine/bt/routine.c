@@ -255,9 +255,9 @@ static void routine_return(struct bt_vm *vm, struct emitter *e)
 	emit_rorx(e, RCX, RCX, 64 - BRANCH_MODE_SHIFT);
 	emit_rorx(e, R11, R10, BRANCH_ROTATE);
 	emit_lea(e, R11, mem_sum(R11, R10));
-	emit_pext(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
+	emit_pdep(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
 	emit_lea(e, R11, mem_sum(R11, RCX));
-	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target), R11));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target), R11));
 	emit_lea(e, RCX, mem_sum(RCX, R10));
 	known = emit_jrcxz(e);
 	vm->return_leave = emit_offset(e);
@@ -266,7 +266,7 @@ static void routine_return(struct bt_vm *vm, struct emitter *e)
 	emit_mov_imm(e, RCX, LEAVE_CODE(LEAVE_RETURN, 0, 0));
 	emit_jmp_to(e, vm->leave);
 	patch8(e, known);
-	emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].code), R11));
+	emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code), R11));
 	vm->return_end = emit_offset(e);
 }
 

@@ -113,8 +113,8 @@ static void emit_probe(struct translator *t, int32_t table)
 
 	emit_rorx(e, R11, R10, BRANCH_ROTATE);
 	emit_lea(e, R11, mem_sum(R11, R10));
-	emit_pext(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
-	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].minus_target) + table, R11));
+	emit_pdep(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target) + table, R11));
 	emit_lea(e, RCX, mem_sum(RCX, R10));
 }
 
@@ -134,11 +134,11 @@ static void emit_if_hit(struct translator *t, unsigned link)
 static void emit_branch_known(struct translator *t, unsigned link, bool call)
 {
 	struct link *l = &t->bt->links[t->b->links + link];
-	int32_t entry = branch_table(t, l->key) + (int32_t)branch_index(l->target) * 8;
+	int32_t entry = branch_table(t, l->key) + (int32_t)(branch_index(l->target) * sizeof(struct branch_entry));
 	struct emitter *e = t->e;
 
 	l->site = emit_offset(e);
-	emit_load(e, RCX, mem_gs(G(branch_cache[0].mode[0].minus_target) + entry));
+	emit_load(e, RCX, mem_gs(G(branch_cache[0].mode[0].entry[0].minus_target) + entry));
 	if (l->target == (uint64_t)(int32_t)l->target) {
 		emit_lea(e, RCX, mem_at(RCX, (int32_t)l->target));
 	} else {
@@ -146,7 +146,7 @@ static void emit_branch_known(struct translator *t, unsigned link, bool call)
 		emit_lea(e, RCX, mem_sum(RCX, R10));
 	}
 	emit_if_hit(t, link);
-	(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs(G(branch_cache[0].mode[0].code) + entry));
+	(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs(G(branch_cache[0].mode[0].entry[0].code) + entry));
 	l->end = emit_offset(e);
 }
 
@@ -161,7 +161,7 @@ void emit_branch(struct translator *t, unsigned link)
 		l->site = emit_offset(e);
 		emit_probe(t, table);
 		emit_if_hit(t, link);
-		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].code) + table, R11));
+		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
 		l->end = emit_offset(e);
 		return;
 	}
@@ -215,7 +215,7 @@ void emit_call_probe(struct translator *t, const struct insn *i)
 	hit = emit_jrcxz(e);
 	emit_callout(t, i, true);
 	patch8(e, hit);
-	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].code) + table, R11));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
 	emit_store(e, RCX, mem_gs(WORD(WORD_TMP)));
 }
 
