@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TLB_BITS 10
+#define TLB_BITS 12
 #define TLB_ENTRIES (1u << TLB_BITS)
 /* Only a gva in the page at 2^64 - TLB_EMPTY could match: it is not canonical, and it belongs to entry
  * 0, which is emptied with the next page's value instead. */
@@ -45,7 +45,7 @@ struct tlb_large_range {
 	uint64_t base, mask;
 };
 
-#define TLB_RECENT 48
+#define TLB_RECENT 256
 
 struct tlb {
 	struct tlb_set set[TLB_MODES][TLB_KINDS];
