@@ -1,6 +1,7 @@
 # Ringside. `make run` and `make check` do everything on a fresh Debian 12; see README.md.
 #   make            build/ringside            make DEBUG=1   -O0 -g
 #   make SAN=1      AddressSanitizer + UBSan  make CC=clang  with clang
+#   make TSAN=1     ThreadSanitizer           make TSAN=interp  and sees all that --engine interp does
 #   make run        boot Debian's kernel to a shell, here      make V=1   show the commands
 #   make check      all tests; ends with "N passed, N failed"  make fuzz  fuzz until stopped
 #   make bench      bench/results.md                           make install PREFIX=/usr/local
@@ -19,6 +20,9 @@ endif
 ifdef SAN
 VARIANT := $(VARIANT)-san
 endif
+ifdef TSAN
+VARIANT := $(VARIANT)-tsan$(TSAN:1=)
+endif
 ifneq ($(CC),gcc)
 VARIANT := $(VARIANT)-$(notdir $(CC))
 endif
@@ -28,8 +32,13 @@ CFLAGS_ALL := -std=gnu17 -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-pro
 	-Isrc -pthread -fno-strict-aliasing -D_GNU_SOURCE -MMD -MP -g
 CFLAGS_ALL += $(if $(DEBUG),-O0,-O2)
 ifdef SAN
-CFLAGS_ALL += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS_ALL += -DFPU_LEAVE_AT_ONCE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS_ALL += -fsanitize=address,undefined
+endif
+ifdef TSAN
+CFLAGS_ALL += -fno-omit-frame-pointer -DFPU_LEAVE_AT_ONCE
+LDFLAGS_ALL += -fsanitize=thread
+SEEN := -fsanitize=thread -Wno-tsan
 endif
 LDFLAGS_ALL += -pthread
 
@@ -38,8 +47,16 @@ ASM := $(wildcard src/*/*/*.S)
 OBJ := $(SRC:%.c=$(B)/%.o) $(ASM:%.S=$(B)/%.o)
 LIB_OBJ := $(filter-out $(B)/src/main.o,$(OBJ))
 
-# Guest vector state may be live in the host's registers while this code runs.
+# Guest vector state may be live in the host's registers while this code runs. ThreadSanitizer's run-time library
+# would destroy it: it sees the machine, not the processor. With the interpreter alone the state can be put away in
+# time, but for in a few files.
 GENERAL_REGS := $(B)/src/cpu/% $(B)/src/engine/% $(B)/src/mem/% $(B)/src/machine/vcpu_env.o
+
+ifeq ($(TSAN),interp)
+UNSEEN := $(B)/src/cpu/fpu.o $(patsubst %,$(B)/src/engine/interp/%.o,vector masked stub hostfault) $(B)/src/engine/bt/%
+else
+UNSEEN := $(GENERAL_REGS)
+endif
 
 SAY = $(if $(V),,@echo '  $(1)	$(2)';)
 
@@ -54,7 +71,7 @@ $(B)/libringside.a: $(LIB_OBJ)
 
 $(B)/%.o: %.c
 	@mkdir -p $(dir $@)
-	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(if $(filter $(GENERAL_REGS),$@),-mgeneral-regs-only) -c -o $@ $<
+	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(if $(filter $(GENERAL_REGS),$@),-mgeneral-regs-only) $(if $(filter $(UNSEEN),$@),,$(SEEN)) -c -o $@ $<
 
 $(B)/%.o: %.S
 	@mkdir -p $(dir $@)

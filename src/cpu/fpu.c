@@ -452,7 +452,9 @@ static enum x save_buffered(struct cpu *cpu, uint64_t linear, uint64_t rfbm, enu
 		TRY(mmu_read(cpu, linear + FPU_XSTATE_BV, area + FPU_XSTATE_BV, 8, MMU_READ));
 	/* XSAVEOPT may leave out what was not modified since an XRSTOR from this very address, and
 	 * this may have been that buffer: XSAVE, and the ranges make the difference. */
+	cpu_fpu_enter(cpu);
 	save_to(cpu, area, rfbm, form == SAVE_OPTIMIZED ? SAVE_STANDARD : form, w);
+	fpu_leave_at_once(cpu);
 	written_ranges(cpu, &r, rfbm, get64(area + FPU_XSTATE_BV), form);
 	for (unsigned i = 0; i < r.count; i++)
 		TRY(mmu_write(cpu, linear + r.run[i].offset, area + r.run[i].offset, r.run[i].size, MMU_WRITE));
@@ -472,6 +474,7 @@ static enum x fxsave(struct cpu *cpu, const struct insn *insn, uint64_t linear)
 		__asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
 	else
 		__asm__ volatile("fxsave (%0)" : : "r"(area) : "memory");
+	fpu_leave_at_once(cpu);
 	hide_host_pointers(area, get64(cpu->fpu + FPU_FIP), w);
 	if ((cpu->cr4 & CR4_OSFXSR) && !fast)
 		size += component_size(cpu, 1);
@@ -492,12 +495,13 @@ enum x fpu_xsave(struct cpu *cpu, const struct insn *insn, uint64_t linear)
 	form = is_compacting(insn) ? SAVE_COMPACTED : insn->id == INSN_XSAVEOPT ? SAVE_OPTIMIZED : SAVE_STANDARD;
 	rfbm = rfbm_of(cpu, insn);
 	size = cpuid_xsave_size(cpu->cpuid, rfbm, form == SAVE_COMPACTED);
-	cpu_fpu_enter(cpu);
 	if (cpu->mode == MODE_LONG)
 		TRY(mmu_writable_pointer(cpu, linear, size, &hva));
 	if (!hva)
 		return save_buffered(cpu, linear, rfbm, form, w, size);
+	cpu_fpu_enter(cpu);
 	save_to(cpu, hva, rfbm, form, w);
+	fpu_leave_at_once(cpu);
 	return X_OK;
 }
 
@@ -639,6 +643,7 @@ static enum x fxrstor(struct cpu *cpu, const struct insn *insn, uint64_t linear)
 		__asm__ volatile("fxrstor64 (%0)" : : "r"(m.area) : "memory");
 	else
 		__asm__ volatile("fxrstor (%0)" : : "r"(m.area) : "memory");
+	fpu_leave_at_once(cpu);
 	put64(cpu->fpu + FPU_FIP, m.w ? get64(m.area + FPU_FIP) : get32(m.area + FPU_FIP));
 	return X_OK;
 }
@@ -670,6 +675,7 @@ enum x fpu_xrstor(struct cpu *cpu, const struct insn *insn, uint64_t linear)
 		restore_native(cpu, &m);
 	else
 		restore_merged(cpu, &m);
+	fpu_leave_at_once(cpu);
 	if (m.rfbm & XCR0_PKRU)
 		restore_pkru(cpu, &m);
 	return X_OK;

@@ -37,6 +37,14 @@ void cpu_fpu_enter(struct cpu *cpu); /* guest state into the host's registers, i
 /* Guest state to cpu->fpu; the host's x87 and MXCSR to the ABI's defaults. */
 void cpu_fpu_leave(struct cpu *cpu);
 
+/* A sanitizer's run-time library uses vector registers where plain C would not: then the state is live only as
+ * long as an instruction needs it. In files that are not instrumented themselves (Makefile). */
+#ifdef FPU_LEAVE_AT_ONCE
+static inline void fpu_leave_at_once(struct cpu *cpu) { cpu_fpu_leave(cpu); }
+#else
+static inline void fpu_leave_at_once(struct cpu *cpu) { (void)cpu; }
+#endif
+
 /* Bits of XCR0 (XCR0_*) whose components were written in cpu->fpu. Not live. */
 static inline void fpu_component_changed(struct cpu *cpu, uint64_t components)
 {

@@ -61,18 +61,6 @@ static bool touches_vector_state(const struct insn *insn)
 	return insn_desc(insn)->flags & (INSN_X87 | INSN_MMX | INSN_SSE | INSN_AVX | INSN_AVX512);
 }
 
-/* A sanitizer's run-time library uses vector registers where plain C would not. */
-#if defined(__has_feature) /* clang */
-#if __has_feature(address_sanitizer)
-#define LEAVE_AT_ONCE 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define LEAVE_AT_ONCE 1
-#endif
-#ifndef LEAVE_AT_ONCE
-#define LEAVE_AT_ONCE 0
-#endif
-
 enum x vector_run(struct cpu *cpu, const struct insn *insn, void *memory, struct stub_context *c)
 {
 	bool no_memory;
@@ -84,8 +72,7 @@ enum x vector_run(struct cpu *cpu, const struct insn *insn, void *memory, struct
 	if (touches_vector_state(insn))
 		cpu_fpu_enter(cpu);
 	int vector = stub_run(s, c);
-	if (LEAVE_AT_ONCE)
-		cpu_fpu_leave(cpu);
+	fpu_leave_at_once(cpu);
 	return vector < 0 ? X_OK : raise_as_host(cpu, vector);
 }
 
