@@ -313,10 +313,11 @@ void access_plan(struct translator *t)
 /* rcx is about to get another value: what it has is put where further members find it. */
 void access_release_rcx(struct translator *t)
 {
-	struct group *g = &t->group[t->rcx_group];
+	struct group *g;
 
 	if (t->rcx_group == GROUP_NONE)
 		return;
+	g = &t->group[t->rcx_group];
 	if (g->left && !g->kept) {
 		emit_store(t->e, RCX, mem_gs(WORD(WORD_GROUP + t->rcx_group)));
 		g->kept = true;
