@@ -325,6 +325,23 @@ void access_release_rcx(struct translator *t)
 	t->rcx_group = GROUP_NONE;
 }
 
+/* Until its one access; after those of CALL and RET the block is over. */
+static bool inline_leaves_rcx(const struct insn *i)
+{
+	switch (i->id) {
+	case INSN_JCC:
+	case INSN_RET:
+		return true;
+	case INSN_CALL:
+		return i->operand[0].kind == OPERAND_REL;
+	case INSN_PUSH:
+	case INSN_POP:
+		return i->operand[0].kind == OPERAND_GPR || i->operand[0].kind == OPERAND_IMM;
+	default:
+		return false;
+	}
+}
+
 void access_begin_insn(struct translator *t, const struct insn *i)
 {
 	switch (insn_desc(i)->xlate) {
@@ -332,8 +349,7 @@ void access_begin_insn(struct translator *t, const struct insn *i)
 		t->rcx_free = i->id == INSN_LEA || ident_leaves_rcx(i);
 		break;
 	case XLATE_INLINE:
-		t->rcx_free = i->id == INSN_JCC || ((i->id == INSN_PUSH || i->id == INSN_POP) &&
-						    (i->operand[0].kind == OPERAND_GPR || i->operand[0].kind == OPERAND_IMM));
+		t->rcx_free = inline_leaves_rcx(i);
 		break;
 	default:
 		t->rcx_free = false;
