@@ -308,6 +308,24 @@ void access_plan(struct translator *t)
 		t->group[n].left = t->group[n].members;
 }
 
+bool access_shared_beyond(const struct translator *t, unsigned count)
+{
+	uint32_t groups = 0;
+
+	for (unsigned n = 0; n < t->count; n++)
+		for (unsigned which = 0; which < ACCESSES; which++) {
+			uint8_t group = t->plan[n][which].group;
+
+			if (group == GROUP_NONE)
+				continue;
+			if (n < count)
+				groups |= 1u << group;
+			else if (groups >> group & 1)
+				return true;
+		}
+	return false;
+}
+
 /* ---- groups: code ---- */
 
 /* rcx is about to get another value: what it has is put where further members find it. */

@@ -437,6 +437,7 @@ struct translator {
 	uint16_t offset[BLOCK_INSNS_MAX]; /* from the block's RIP */
 	uint8_t bytes[BLOCK_INSNS_MAX * INSN_MAX_LEN + 1]; /* of the guest's code, copied once: it may change meanwhile */
 	uint32_t commit;       /* of the instruction: struct mark */
+	bool again[BLOCK_INSNS_MAX];      /* what follows a conditional branch is its target */
 	struct planned_access plan[BLOCK_INSNS_MAX][ACCESSES];
 	unsigned group_count;
 	struct group group[GROUPS_MAX];
@@ -478,6 +479,8 @@ bool system_emit(struct translator *t, const struct insn *insn); /* the same for
 
 /* ---- access.c ---- */
 void access_plan(struct translator *t); /* which accesses of the decoded block are looked up together */
+/* Do accesses of the first `count` instructions share a look-up with later ones? */
+bool access_shared_beyond(const struct translator *t, unsigned count);
 /* Where the memory operand is, in *m, which may use r10 and rcx; r11 is free. False: not in this mode. */
 bool access_operand(struct translator *t, const struct insn *insn, enum tlb_kind kind, unsigned size, struct host_mem *m);
 /* The same for the stack at rSP + disp. */

@@ -279,7 +279,10 @@ static bool jcc(struct translator *t, const struct insn *i)
 	if (!branch_target(t, i, &target))
 		return false;
 	emit_align_rel32(t->e, 2);
-	emit_goto_from(t, emit_jcc32(t->e, i->cc), target);
+	if (t->again[t->insn_index]) /* the loop's next round follows */
+		emit_goto_from(t, emit_jcc32(t->e, i->cc ^ 1u), next_rip(t, i));
+	else
+		emit_goto_from(t, emit_jcc32(t->e, i->cc), target);
 	return true;
 }
 

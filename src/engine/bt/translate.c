@@ -11,6 +11,8 @@
 #include "engine/bt/bt.h"
 #include "util/log.h"
 
+#define UNROLL_INSNS_MAX 16u
+#define UNROLL_ROUNDS 4u
 #define INSN_CODE_MAX 256u /* of one instruction, its tails included */
 
 /* ---- ways out ---- */
@@ -298,7 +300,8 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 	case TAIL_MISS:
 		if (tail->group)
 			emit_crossing(t, tail->size);
-		emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first, tail->insn));
+		emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first,
+					       tail->insn));
 		emit_mov_imm(e, R11, t->id);
 		emit_call_to(e, t->bt->miss);
 		emit_jmp_to(e, tail->retry);
@@ -441,6 +444,49 @@ static void decode_ahead(struct translator *t, const uint8_t *code, unsigned ava
 	}
 }
 
+/* The size of the loop that the block begins with: up to a conditional branch to its beginning. 0: none. */
+static unsigned loop_size(const struct translator *t, unsigned *branches)
+{
+	*branches = 0;
+	for (unsigned n = 0; n < t->count && n < UNROLL_INSNS_MAX; n++) {
+		const struct insn *i = &t->insn[n];
+
+		if (insn_desc(i)->xlate == XLATE_CALLOUT || i->id == INSN_STI)
+			return 0;
+		*branches += (insn_desc(i)->flags & INSN_BRANCH) != 0;
+		if (i->id == INSN_JCC && (uint64_t)i->imm + t->offset[n] + i->len == 0)
+			return n + 1;
+	}
+	return 0;
+}
+
+/* A block that begins with a loop gets several rounds of it, and nothing else, so that they share look-ups.
+ * False: they would not, and the block has to be decoded again. */
+static bool unroll(struct translator *t)
+{
+	unsigned branches, size = loop_size(t, &branches), rounds;
+
+	if (!size || !code64(t) || (t->b->key & KEY_ONE_BY_ONE) || t->b->len2)
+		return true;
+	rounds = BLOCK_BRANCHES_MAX / branches;
+	if (rounds > UNROLL_ROUNDS)
+		rounds = UNROLL_ROUNDS;
+	t->count = size * rounds;
+	t->b->fpu = false;
+	for (unsigned n = 0; n < t->count; n++) {
+		t->insn[n] = t->insn[n % size];
+		t->offset[n] = t->offset[n % size];
+		t->again[n] = n % size == size - 1 && n + 1 < t->count;
+		t->b->fpu |= (insn_desc(&t->insn[n])->flags & VECTOR_FLAGS) != 0;
+	}
+	access_plan(t);
+	if (access_shared_beyond(t, size))
+		return true;
+	__builtin_memset(t->again, 0, sizeof(t->again));
+	t->count = 0;
+	return false;
+}
+
 /* The first instruction does not end in its page. */
 static bool decode_across(struct translator *t, uint64_t linear, unsigned bits, unsigned first)
 {
@@ -538,8 +584,11 @@ static void emit_block(struct translator *t)
 	}
 	segment_end(t);
 	b->insns = (uint16_t)t->insn_index;
-	unsigned last = t->insn_index - 1;
-	b->len = (uint16_t)(t->offset[last] + t->insn[last].len - b->len2);
+	unsigned last = t->insn_index - 1, end = 0;
+	for (unsigned n = 0; n <= last; n++)
+		if (t->offset[n] + t->insn[n].len > end)
+			end = t->offset[n] + t->insn[n].len;
+	b->len = (uint16_t)(end - b->len2);
 	t->insn_index = last;
 	if (!t->ended)
 		emit_goto(t, wrap_rip(t, b->rip + t->offset[last] + t->insn[last].len), t->key);
@@ -560,6 +609,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->key = key & ~(uint32_t)KEY_ONE_BY_ONE;
 	t->rcx_group = GROUP_NONE;
 	t->count = t->tail_count = t->callout_count = 0;
+	__builtin_memset(t->again, 0, sizeof(t->again));
 	t->ended = false;
 	t->b = cache_begin(bt);
 	t->b->rip = rip;
@@ -573,6 +623,8 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 		cache_unwatch(bt->vm, gpa);
 		return NO_BLOCK;
 	}
+	if (!unroll(t))
+		decode_ahead(t, t->bytes, avail, KEY_CODE_BITS(key), false);
 	access_plan(t);
 	emit_block(t);
 	t->b->sum = cache_sum(t->bytes, t->b->len, 0);
