@@ -87,10 +87,15 @@ bool translate_address(struct translator *t, const struct insn *i, int64_t moved
 
 /* ---- the look-up ---- */
 
+int32_t access_set(const struct translator *t, enum tlb_kind kind)
+{
+	return G(tlb) + (int32_t)offsetof(struct tlb, set) +
+	       (int32_t)((KEY_TLB(t->key) * TLB_KINDS + kind) * sizeof(struct tlb_set));
+}
+
 static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsigned size)
 {
-	int32_t set = G(tlb) + (int32_t)offsetof(struct tlb, set) +
-		      (int32_t)((KEY_TLB(t->key) * TLB_KINDS + kind) * sizeof(struct tlb_set));
+	int32_t set = access_set(t, kind);
 	struct tail *tail = add_tail(t, TAIL_MISS);
 	struct emitter *e = t->e;
 	uint8_t *hit;

@@ -8,6 +8,7 @@
  *   translate.c  guest code -> blocks: decoding, ways out, modes
  *   inline.c     the stack, branches, system flags: what is not a copy
  *   system.c     reads and writes of system registers
+ *   string.c     REP MOVS and REP STOS
  *   access.c     addresses, TLB look-ups, and one look-up for several accesses
  *   ident.c      instructions that are copied, with their registers renamed and memory redirected
  *   signal.c     host faults in guest instructions, and the kick
@@ -154,7 +155,7 @@ enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 #define BLOCK_LINKS_MAX (BLOCK_BRANCHES_MAX + 4 + GROUPS_MAX)
 _Static_assert(BLOCK_LINKS_MAX <= 32, "RETURN_FROM has room");
 #define BLOCK_CODE_MAX 16384u /* bytes of host code */
-#define BLOCK_COLD_MAX 10240u
+#define BLOCK_COLD_MAX 11264u
 #define NO_BLOCK 0u           /* id 0 is never used */
 
 /* One way out of a block. */
@@ -384,7 +385,7 @@ struct tail {
 	bool group, read_first; /* of a group; that is looked up for writing by an access that reads */
 	uint16_t insn;
 	uint32_t site;    /* rel32 to patch to the tail; 0: none */
-	uint32_t retry;   /* TAIL_MISS: where to go on */
+	uint32_t retry;   /* TAIL_MISS, TAIL_CALLOUT: where to go on; 0: the call is not here */
 	uint32_t leave;   /* TAIL_LEAVE: LEAVE_CODE */
 	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH */
 	bool ends;        /* TAIL_CALLOUT */
@@ -477,6 +478,10 @@ void inline_after_sti(struct translator *t); /* behind the instruction that foll
 /* ---- system.c ---- */
 bool system_emit(struct translator *t, const struct insn *insn); /* the same for system registers */
 
+/* ---- string.c ---- */
+bool string_emit(struct translator *t, const struct insn *insn); /* the same for REP MOVS and REP STOS */
+bool string_at_rep(const uint8_t *host); /* is the host in the middle of one? */
+
 /* ---- access.c ---- */
 void access_plan(struct translator *t); /* which accesses of the decoded block are looked up together */
 /* Do accesses of the first `count` instructions share a look-up with later ones? */
@@ -489,6 +494,7 @@ void access_stack_move(struct translator *t, int32_t by); /* rSP += by */
 /* Before an instruction, and behind it, if it was translated. */
 void access_begin_insn(struct translator *t, const struct insn *insn);
 void access_end_insn(struct translator *t);
+int32_t access_set(const struct translator *t, enum tlb_kind kind); /* struct tlb_set for gs */
 void access_release_rcx(struct translator *t); /* rcx is about to change */
 /* Leaves the linear address seg:offset of the memory operand, `moved` bytes on, in r10. May use r11, rcx. */
 bool translate_address(struct translator *t, const struct insn *insn, int64_t moved);

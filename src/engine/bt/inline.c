@@ -583,6 +583,8 @@ bool inline_emit(struct translator *t, const struct insn *i)
 			return false;
 		emit_load32(t->e, HOST_OF_RCX, mem_gs(G(tsc_aux)));
 		return true;
+	case INSN_MOVS:
+	case INSN_STOS: return string_emit(t, i);
 	default: return system_emit(t, i);
 	}
 }

@@ -152,6 +152,8 @@ static bool stop(struct bt *bt, ucontext_t *uc)
 	id = cache_block_at(vm, offset);
 	if (id == NO_BLOCK)
 		return offset < vm->routines_end; /* on the way out */
+	if (string_at_rep(bt->rx + offset))
+		return true; /* the request is seen behind it */
 	if (stop_in_branch(bt, uc, bt_block(bt, id), offset))
 		return true;
 	if (!at_beginning(bt, bt_block(bt, id), offset, &insn))

@@ -286,6 +286,20 @@ static void emit_crossing(struct translator *t, unsigned size)
 	patch8(e, one_page);
 }
 
+/* The data, which the call in the block names; or both. */
+static void emit_callout_tail(struct translator *t, const struct tail *tail)
+{
+	uint32_t data = emit_offset(t->e);
+
+	emit_callout_data(t, tail);
+	if (!tail->retry)
+		return;
+	patch32(t->e->base, tail->site, emit_offset(t->e));
+	patch32(t->e->base, emit_lea_rip(t->e, RCX), data);
+	emit_call_to(t->e, t->bt->callout);
+	emit_jmp_to(t->e, tail->retry);
+}
+
 static void emit_tail(struct translator *t, const struct tail *tail)
 {
 	struct link *l = &t->bt->links[t->b->links + tail->link];
@@ -316,6 +330,10 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 			l->stub = emit_offset(e);
 			if (l->kind == LINK_BRANCH)
 				emit_store(e, R10, mem_gs(G(rip)));
+		} else if (LEAVE_KIND(tail->leave) == LEAVE_REQUEST) {
+			t->rip = wrap_rip(t, t->b->rip + t->offset[tail->insn]);
+			emit_mov_imm(e, R10, next_rip(t, &t->insn[tail->insn]));
+			emit_store(e, R10, mem_gs(G(rip)));
 		}
 		emit_leave(t, tail->leave);
 		break;
@@ -323,7 +341,7 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		emit_branch_known(t, tail->link, false);
 		break;
 	case TAIL_CALLOUT:
-		emit_callout_data(t, tail);
+		emit_callout_tail(t, tail);
 		break;
 	}
 }
@@ -631,7 +649,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	if (t->b->len2)
 		t->b->sum = cache_sum(t->bytes + t->b->len, t->b->len2, t->b->sum);
 	id = cache_commit(bt, t->b);
-	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 8) <= BLOCK_COLD_MAX,
+	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 32) <= BLOCK_COLD_MAX,
 		       "no other tail is longer than 32 bytes, a group's than 96");
 	LOG(LOG_BT, "block %u at %#llx gpa %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
 	    (unsigned long long)gpa, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
