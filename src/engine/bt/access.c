@@ -152,7 +152,8 @@ struct planner {
 };
 
 /* An access at base + index * scale + disp as a member of a group, old or new. */
-static void plan_access(struct planner *p, unsigned insn, unsigned which, struct group access, int64_t disp, unsigned size)
+static void plan_access(struct planner *p, unsigned insn, unsigned which, struct group access, int64_t disp,
+			unsigned size)
 {
 	struct planned_access *plan = &p->t->plan[insn][which];
 	struct translator *t = p->t;
@@ -202,8 +203,9 @@ static void plan_access(struct planner *p, unsigned insn, unsigned which, struct
 
 static void plan_stack(struct planner *p, unsigned insn, enum tlb_kind kind, int64_t disp, unsigned size)
 {
-	plan_access(p, insn, ACCESS_STACK, (struct group){ .base = RSP, .index = REG_NONE, .scale = 1, .kind = (uint8_t)kind },
-		    disp, size);
+	struct group access = { .base = RSP, .index = REG_NONE, .scale = 1, .kind = (uint8_t)kind };
+
+	plan_access(p, insn, ACCESS_STACK, access, disp, size);
 }
 
 static bool is_bit_string(const struct insn *i)
@@ -448,7 +450,8 @@ static struct host_mem emit_grouped(struct translator *t, const struct planned_a
 	if (anchored(g))
 		return mem_at(RCX, p->offset + (int32_t)disp - g->low);
 	if (first)
-		return (struct host_mem){ .base = R10, .index = RCX, .scale = 1, .disp = p->offset + (int32_t)disp - g->low };
+		return (struct host_mem){ .base = R10, .index = RCX, .scale = 1,
+					  .disp = p->offset + (int32_t)disp - g->low };
 	return (struct host_mem){ .base = host_of[g->base], .index = RCX, .scale = 1, .disp = (int32_t)disp };
 }
 

@@ -131,7 +131,7 @@ enum {
 	KEY_TSD = 1 << 19,   /* RDTSC raises #GP */
 	KEY_INTERPRET = 1 << 20, /* nothing is translated in this mode */
 	KEY_FSGSBASE = 1 << 21, /* RDFSBASE and the like do not raise #UD */
-	KEY_ONE_BY_ONE = 1 << 22, /* no mode: each access has its own look-up; what follows the block is as usual again */
+	KEY_ONE_BY_ONE = 1 << 22, /* no mode: each access has its own look-up, up to the end of the block */
 };
 #define KEY_TLB(key) ((enum tlb_mode)((key) >> KEY_TLB_SHIFT & 3))
 #define KEY_STACK_BITS(key) (16u << ((key) >> KEY_STACK_SHIFT & 3))

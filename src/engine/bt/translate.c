@@ -268,7 +268,8 @@ static void emit_callout_data(struct translator *t, const struct tail *tail)
 /* r10 and size: does the span of a group cross into the next page? Then on without groups. */
 static void emit_crossing(struct translator *t, unsigned size)
 {
-	unsigned link = add_link(t, LINK_DIRECT, wrap_rip(t, t->b->rip + t->offset[t->insn_index]), t->key | KEY_ONE_BY_ONE);
+	uint64_t rip = wrap_rip(t, t->b->rip + t->offset[t->insn_index]);
+	unsigned link = add_link(t, LINK_DIRECT, rip, t->key | KEY_ONE_BY_ONE);
 	struct emitter *e = t->e;
 	struct tail *tail;
 	uint8_t *one_page;
