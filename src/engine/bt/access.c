@@ -101,6 +101,7 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	uint8_t *hit;
 
 	access_release_rcx(t);
+	t->r10_group = GROUP_NONE;
 	t->bt->stats.tlb_lookups++;
 	t->segment_accesses++;
 	tail->size = (uint16_t)size;
@@ -383,6 +384,10 @@ void access_begin_insn(struct translator *t, const struct insn *i)
 		t->rcx_free = false;
 	if (!t->rcx_free)
 		access_release_rcx(t);
+	t->r10_free = t->rcx_free && (i->id == INSN_JCC || i->id == INSN_PUSH || i->id == INSN_POP ||
+				      (i->id != INSN_LEA && ident_leaves_r10(i)));
+	if (!t->r10_free)
+		t->r10_group = GROUP_NONE;
 }
 
 void access_end_insn(struct translator *t)
@@ -426,33 +431,52 @@ void access_forget(struct translator *t)
 {
 	for (unsigned n = 0; n < t->group_count; n++)
 		t->group[n].looked_up = t->group[n].kept = false;
-	t->rcx_group = GROUP_NONE;
+	t->rcx_group = t->r10_group = GROUP_NONE;
+}
+
+/* The register that has what a group's first access looked up: rcx, or r10 if rcx has another group's. */
+static host_reg emit_group_value(struct translator *t, unsigned group)
+{
+	struct host_mem word = mem_gs(WORD(WORD_GROUP + group));
+
+	if (t->rcx_group == group)
+		return RCX;
+	if (t->r10_group == group)
+		return R10;
+	if (t->r10_free && t->rcx_group != GROUP_NONE && t->group[t->rcx_group].left) {
+		t->r10_group = (uint8_t)group;
+		emit_load(t->e, R10, word);
+		return R10;
+	}
+	access_release_rcx(t);
+	t->rcx_group = (uint8_t)group;
+	emit_load(t->e, RCX, word);
+	return RCX;
 }
 
 /* The access that was planned. */
 static struct host_mem emit_grouped(struct translator *t, const struct planned_access *p, int64_t disp)
 {
 	struct group *g = &t->group[p->group];
-	bool first = !g->looked_up;
+	host_reg value = RCX, base = R10;
 
 	g->left--;
-	if (first) {
+	if (!g->looked_up) {
 		emit_group_lookup(t, p);
+		t->rcx_group = p->group;
+		disp += p->offset - g->low;
 	} else {
 		t->bt->stats.shared++;
 		t->segment_accesses++;
-		if (t->rcx_group != p->group) {
-			access_release_rcx(t);
-			emit_load(t->e, RCX, mem_gs(WORD(WORD_GROUP + p->group)));
-		}
+		value = emit_group_value(t, p->group);
+		if (anchored(g))
+			disp += p->offset - g->low;
+		else
+			base = host_of[g->base];
 	}
-	t->rcx_group = p->group;
 	if (anchored(g))
-		return mem_at(RCX, p->offset + (int32_t)disp - g->low);
-	if (first)
-		return (struct host_mem){ .base = R10, .index = RCX, .scale = 1,
-					  .disp = p->offset + (int32_t)disp - g->low };
-	return (struct host_mem){ .base = host_of[g->base], .index = RCX, .scale = 1, .disp = (int32_t)disp };
+		return mem_at(value, (int32_t)disp);
+	return (struct host_mem){ .base = base, .index = value, .scale = 1, .disp = (int32_t)disp };
 }
 
 static bool grouped(const struct translator *t, const struct planned_access *p)

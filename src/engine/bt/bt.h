@@ -443,7 +443,8 @@ struct translator {
 	unsigned group_count;
 	struct group group[GROUPS_MAX];
 	uint8_t rcx_group;     /* the group whose look-up rcx has; GROUP_NONE: none */
-	bool rcx_free;         /* the instruction being translated uses rcx for nothing but that */
+	uint8_t r10_group;     /* the same for r10; never the only place that has it */
+	bool rcx_free, r10_free; /* the instruction being translated uses them for nothing but that */
 	/* What is counted from here to the next conditional branch, when it is: where in the code it goes. */
 	uint8_t *count_insns, *count_accesses;
 	unsigned segment_insns, segment_accesses;
@@ -513,6 +514,7 @@ uint32_t callout_access(struct bt *bt, uint32_t id, unsigned insn, bool faults);
 /* Emits a copy of an instruction. False: nothing was emitted, and the interpreter has to do it. */
 bool ident_emit(struct translator *t, const struct insn *insn);
 bool ident_leaves_rcx(const struct insn *insn); /* uses it for the look-up at most, and does not change it then */
+bool ident_leaves_r10(const struct insn *insn);
 
 /* ---- signal.c ---- */
 int signal_init(void); /* once a process; 0 or -errno */

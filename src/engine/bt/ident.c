@@ -237,6 +237,13 @@ bool ident_leaves_rcx(const struct insn *i)
 	       !(bits && i->mem_index_of >= 0 && i->operand[1].kind == OPERAND_GPR);
 }
 
+bool ident_leaves_r10(const struct insn *i)
+{
+	struct registers r;
+
+	return ident_leaves_rcx(i) && collect(i, &r) && !r.spills;
+}
+
 static host_reg host_for(const struct registers *r, const struct operand *o)
 {
 	if (r->low_only)

@@ -11,8 +11,9 @@
 #include "engine/bt/bt.h"
 #include "util/log.h"
 
-#define UNROLL_INSNS_MAX 16u
-#define UNROLL_ROUNDS 4u
+#define LOOP_INSNS_MAX 16u     /* of a loop of which a block has several rounds */
+#define LOOP_ROUNDS_MAX 8u
+#define LOOP_BLOCK_INSNS_MAX 56u /* of all rounds */
 #define INSN_CODE_MAX 256u /* of one instruction, its tails included */
 
 /* ---- ways out ---- */
@@ -467,7 +468,7 @@ static void decode_ahead(struct translator *t, const uint8_t *code, unsigned ava
 static unsigned loop_size(const struct translator *t, unsigned *branches)
 {
 	*branches = 0;
-	for (unsigned n = 0; n < t->count && n < UNROLL_INSNS_MAX; n++) {
+	for (unsigned n = 0; n < t->count && n < LOOP_INSNS_MAX; n++) {
 		const struct insn *i = &t->insn[n];
 
 		if (insn_desc(i)->xlate == XLATE_CALLOUT || i->id == INSN_STI)
@@ -488,8 +489,11 @@ static bool unroll(struct translator *t)
 	if (!size || !code64(t) || (t->b->key & KEY_ONE_BY_ONE) || t->b->len2)
 		return true;
 	rounds = BLOCK_BRANCHES_MAX / branches;
-	if (rounds > UNROLL_ROUNDS)
-		rounds = UNROLL_ROUNDS;
+	if (rounds > LOOP_ROUNDS_MAX)
+		rounds = LOOP_ROUNDS_MAX;
+	if (rounds > LOOP_BLOCK_INSNS_MAX / size)
+		rounds = LOOP_BLOCK_INSNS_MAX / size;
+	rounds = 1u << (31 - __builtin_clz(rounds)); /* spans that divide a page cross into no other */
 	t->count = size * rounds;
 	t->b->fpu = false;
 	for (unsigned n = 0; n < t->count; n++) {
@@ -626,7 +630,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->cpu = bt->cpu;
 	t->e = &bt->e;
 	t->key = key & ~(uint32_t)KEY_ONE_BY_ONE;
-	t->rcx_group = GROUP_NONE;
+	t->rcx_group = t->r10_group = GROUP_NONE;
 	t->count = t->tail_count = t->callout_count = 0;
 	__builtin_memset(t->again, 0, sizeof(t->again));
 	t->ended = false;
