@@ -66,6 +66,7 @@ struct tlb {
 #define BRANCH_MODES 7
 #define BRANCH_ENTRIES 16384u
 #define BRANCH_MODE_SHIFT 15 /* words of a mode's table */
+#define BRANCH_HINTS 4096u
 struct branch_cache {
 	struct {
 		struct branch_entry {
@@ -73,7 +74,11 @@ struct branch_cache {
 			uint64_t code; /* host address */
 		} entry[BRANCH_ENTRIES];
 	} mode[BRANCH_MODES];
+	/* Jumps through a table of addresses: which entry, doubled, each of 256 values of the table's index went to
+	 * the last time. Any value is right, for the entry tells whether it is the one. */
+	uint16_t hint[BRANCH_HINTS + 256];
 };
-_Static_assert(sizeof(struct branch_cache) == (8ull << BRANCH_MODE_SHIFT) * BRANCH_MODES, "the shift is right");
+_Static_assert(sizeof(((struct branch_cache *)0)->mode) == (8ull << BRANCH_MODE_SHIFT) * BRANCH_MODES, "the shift is right");
+_Static_assert(BRANCH_ENTRIES * 2 <= 65536, "hints have room");
 
 #endif

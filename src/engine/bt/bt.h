@@ -390,7 +390,7 @@ struct tail {
 	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH */
 	bool ends;        /* TAIL_CALLOUT */
 };
-enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT };
+enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT, TAIL_HINT };
 
 /* An instruction of a block that the interpreter runs; lies with the block's rarely run code. */
 struct callout {
@@ -464,7 +464,7 @@ static inline bool code64(const struct translator *t) { return (t->key & KEY_COD
 unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key);
 void emit_goto(struct translator *t, uint64_t target, uint32_t key); /* to a known RIP, in mode `key` */
 void emit_goto_from(struct translator *t, uint32_t site, uint64_t target); /* the same for a jump with its rel32 at `site` */
-void emit_branch(struct translator *t, unsigned link); /* to the RIP in r10 */
+void emit_branch(struct translator *t, unsigned link, const struct insn *insn); /* to the RIP in r10, which is from insn */
 void emit_call(struct translator *t, uint64_t target); /* to a RIP that is known, by the return stack */
 void emit_call_probe(struct translator *t, const struct insn *insn); /* to the RIP in r10, by the same: before the push */
 void emit_landing(struct translator *t, uint64_t rip); /* behind a call: goes on at `rip` if the guest's RET does */

@@ -104,6 +104,14 @@ void emit_mov(struct emitter *e, unsigned size, host_reg to, host_reg from)
 	emit_modrm_reg(e, to, from);
 }
 
+void emit_movzx8(struct emitter *e, host_reg to, host_reg from)
+{
+	emit8(e, 0x40 | (to >> 3) << 2 | from >> 3); /* any REX: no AH to DH */
+	emit8(e, 0x0f);
+	emit8(e, 0xb6);
+	emit_modrm_reg(e, to, from);
+}
+
 void emit_movzx16(struct emitter *e, host_reg to, host_reg from)
 {
 	emit_rex_rr(e, 4, to, from);

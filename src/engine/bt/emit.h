@@ -93,6 +93,7 @@ void emit_load_word(struct emitter *e, host_reg reg, struct host_mem m);       /
 void emit_store_imm(struct emitter *e, unsigned size, struct host_mem m, int32_t imm); /* keeps flags */
 
 void emit_mov(struct emitter *e, unsigned size, host_reg to, host_reg from); /* size 4, 8; keeps flags */
+void emit_movzx8(struct emitter *e, host_reg to, host_reg from);             /* keeps flags */
 void emit_movzx16(struct emitter *e, host_reg to, host_reg from);            /* keeps flags */
 uint32_t emit_lea_rip(struct emitter *e, host_reg to); /* reg = what patch32 says for the offset that it returns; keeps flags */
 void emit_mov_imm(struct emitter *e, host_reg reg, uint64_t imm);            /* keeps flags */

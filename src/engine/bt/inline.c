@@ -332,12 +332,12 @@ static bool jcxz(struct translator *t, const struct insn *i)
 }
 
 /* To the RIP in r10; `undo`: what RSP has to be moved by if it cannot be gone to. */
-static void emit_indirect(struct translator *t, int undo)
+static void emit_indirect(struct translator *t, const struct insn *i, int undo)
 {
 	unsigned link = add_link(t, LINK_BRANCH, 0, t->key);
 
 	t->bt->links[t->b->links + link].undo = (int16_t)undo;
-	emit_branch(t, link);
+	emit_branch(t, link, i);
 	t->ended = true;
 }
 
@@ -409,7 +409,7 @@ static bool jmp(struct translator *t, const struct insn *i)
 	}
 	if (!branch_size(t, i) || !emit_indirect_target(t, i))
 		return false;
-	emit_indirect(t, 0);
+	emit_indirect(t, i, 0);
 	return true;
 }
 
@@ -461,7 +461,7 @@ static bool call(struct translator *t, const struct insn *i)
 	if (!push_imm(t, size, next_rip(t, i)))
 		return false;
 	emit_load(t->e, R10, mem_gs(WORD(WORD_TMP)));
-	emit_indirect(t, (int)size);
+	emit_indirect(t, i, (int)size);
 	return true;
 }
 
@@ -480,7 +480,7 @@ static bool ret(struct translator *t, const struct insn *i)
 	if (has_return_stack(t) && !(t->insn_index && stores_top(&t->insn[t->insn_index - 1])))
 		emit_return(t, -(int)(size + pops));
 	else
-		emit_indirect(t, -(int)(size + pops));
+		emit_indirect(t, i, -(int)(size + pops));
 	return true;
 }
 

@@ -109,6 +109,8 @@ static int32_t branch_table(const struct translator *t, uint32_t key)
 	return (int32_t)(branch_mode(t->bt, key) * sizeof(t->cpu->branch_cache->mode[0]));
 }
 
+bool has_return_stack(const struct translator *t) { return code64(t) && !t->bt->unchained; }
+
 /* Looks r10 up: the entry's index in r11, 0 in rcx if it is that of this target. */
 static void emit_probe(struct translator *t, int32_t table)
 {
@@ -153,8 +155,70 @@ static void emit_branch_known(struct translator *t, unsigned link, bool call)
 	l->end = emit_offset(e);
 }
 
+/* Does the branch go through a table, by an index? Then that index tells sooner than the target where to look. */
+static bool hinted(const struct translator *t, const struct insn *i)
+{
+	return has_return_stack(t) && i->opsize == 8 && i->operand_count && i->operand[0].kind == OPERAND_MEM &&
+	       i->mem_index != REG_NONE;
+}
+
+/* The hint for the table's index. `slot` is scratch. */
+static struct host_mem emit_hint(struct translator *t, const struct insn *i, host_reg slot)
+{
+	unsigned site = (unsigned)(t->rip * 0x9e3779b97f4a7c15ull >> 40) & (BRANCH_HINTS - 1);
+
+	if (host_of[i->mem_index] == HOST_NONE)
+		emit_load_byte(t->e, slot, mem_gs(G(gpr) + i->mem_index * 8));
+	else
+		emit_movzx8(t->e, slot, host_of[i->mem_index]);
+	return (struct host_mem){ .base = REG_NONE, .index = slot, .scale = 2, .gs = true,
+				  .disp = G(branch_cache[0].hint) + (int32_t)site * 2 };
+}
+
+/* As emit_probe, but first where the hint says; the tail looks further, by hash. */
+static struct tail *emit_hinted_probe(struct translator *t, const struct insn *i, int32_t table)
+{
+	struct emitter *e = t->e;
+	struct tail *tail;
+	uint8_t *hit;
+
+	emit_load_word(e, R11, emit_hint(t, i, R11));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target) + table, R11));
+	emit_lea(e, RCX, mem_sum(RCX, R10));
+	hit = emit_jrcxz(e);
+	tail = add_tail(t, TAIL_HINT);
+	tail->site = emit_jmp32(e);
+	patch8(e, hit);
+	return tail;
+}
+
+/* The hint was wrong. A JMP has a link to leave by; a CALL is called out. */
+static void emit_hint_tail(struct translator *t, const struct tail *tail)
+{
+	const struct insn *i = &t->insn[tail->insn];
+	int32_t table = branch_table(t, t->key);
+	bool call = i->id == INSN_CALL;
+	struct emitter *e = t->e;
+
+	t->rip = wrap_rip(t, t->b->rip + t->offset[tail->insn]);
+	emit_probe(t, table);
+	if (call) {
+		uint8_t *hit = emit_jrcxz(e);
+
+		emit_callout(t, i, true);
+		patch8(e, hit);
+	} else {
+		emit_if_hit(t, tail->link);
+	}
+	emit_op_mem(e, OP_STORE, 2, R11, emit_hint(t, i, RCX));
+	if (call)
+		emit_jmp_to(e, tail->retry);
+	else
+		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
+}
+
 /* r10 = target: through the branch cache of mode `key`. A kick may go to its stub from any place. */
-void emit_branch(struct translator *t, unsigned link)
+void emit_branch(struct translator *t, unsigned link, const struct insn *i)
 {
 	struct link *l = &t->bt->links[t->b->links + link];
 	int32_t table = branch_table(t, l->key);
@@ -162,8 +226,12 @@ void emit_branch(struct translator *t, unsigned link)
 
 	if (!t->bt->unchained) {
 		l->site = emit_offset(e);
-		emit_probe(t, table);
-		emit_if_hit(t, link);
+		if (hinted(t, i)) {
+			emit_hinted_probe(t, i, table)->link = (uint8_t)link;
+		} else {
+			emit_probe(t, table);
+			emit_if_hit(t, link);
+		}
 		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
 		l->end = emit_offset(e);
 		return;
@@ -188,8 +256,6 @@ void emit_goto(struct translator *t, uint64_t target, uint32_t key)
 	}
 }
 
-bool has_return_stack(const struct translator *t) { return code64(t) && !t->bt->unchained; }
-
 void emit_call(struct translator *t, uint64_t target)
 {
 	if (chainable(t, target)) {
@@ -212,12 +278,19 @@ void emit_call_probe(struct translator *t, const struct insn *i)
 {
 	int32_t table = branch_table(t, t->key);
 	struct emitter *e = t->e;
-	uint8_t *hit;
 
-	emit_probe(t, table);
-	hit = emit_jrcxz(e);
-	emit_callout(t, i, true);
-	patch8(e, hit);
+	if (hinted(t, i)) {
+		struct tail *tail = emit_hinted_probe(t, i, table);
+
+		tail->retry = emit_offset(e);
+	} else {
+		uint8_t *hit;
+
+		emit_probe(t, table);
+		hit = emit_jrcxz(e);
+		emit_callout(t, i, true);
+		patch8(e, hit);
+	}
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
 	emit_store(e, RCX, mem_gs(WORD(WORD_TMP)));
 }
@@ -341,6 +414,9 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		break;
 	case TAIL_BRANCH:
 		emit_branch_known(t, tail->link, false);
+		break;
+	case TAIL_HINT:
+		emit_hint_tail(t, tail);
 		break;
 	case TAIL_CALLOUT:
 		emit_callout_tail(t, tail);
@@ -654,8 +730,8 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	if (t->b->len2)
 		t->b->sum = cache_sum(t->bytes + t->b->len, t->b->len2, t->b->sum);
 	id = cache_commit(bt, t->b);
-	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 32) <= BLOCK_COLD_MAX,
-		       "no other tail is longer than 32 bytes, a group's than 96");
+	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 32) + 128 <= BLOCK_COLD_MAX,
+		       "no other tail is longer than 32 bytes, a group's than 96, the one of a hint than 128");
 	LOG(LOG_BT, "block %u at %#llx gpa %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
 	    (unsigned long long)gpa, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
 	return id;
