@@ -107,10 +107,10 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	tail->size = (uint16_t)size;
 	tail->write = kind == TLB_WRITE;
 	tail->retry = emit_offset(e);
-	emit_pext(e, R11, R10, mem_gs(WORD(WORD_TLB_MASK)));
+	emit_pext(e, R11, R10, mem_cache(CONSTANT_TLB_MASK));
 	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
 	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = (int32_t)size - 1 });
-	emit_pext(e, RCX, RCX, mem_gs(WORD(WORD_PAGE_MASK)));
+	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
 	hit = emit_jrcxz(e);
 	tail->site = emit_jmp32(e);
 	patch8(e, hit);

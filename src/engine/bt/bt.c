@@ -459,10 +459,6 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
 		bt->branch_filled[m] = UINT32_MAX;
 	branch_flush(bt, true);
-	cpu->engine_word[WORD_TLB_MASK] = (uint64_t)(TLB_ENTRIES - 1) << PAGE_SHIFT;
-	cpu->engine_word[WORD_PAGE_MASK] = PAGE_MASK;
-	cpu->engine_word[WORD_BRANCH_MASK] = (BRANCH_ENTRIES - 1) << 1;
-	cpu->engine_word[WORD_NOT_ONE] = ~1ull;
 	cpu->engine_word[WORD_ARITH] = EF_ARITH;
 	cpu->engine_word[WORD_PUSHF] = RFLAGS_ALL & ~(uint64_t)(EF_ARITH | RFLAGS_VM | RFLAGS_RF);
 	cpu->engine_word[WORD_MISS_FN] = (uint64_t)(uintptr_t)on_miss;

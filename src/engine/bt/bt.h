@@ -50,11 +50,17 @@ static const host_reg host_of[GPR_COUNT] = {
 	[R12] = R12, [R13] = R13,         [R14] = HOST_NONE,        [R15] = HOST_NONE,
 };
 
+/* Constants that generated code uses, at the start of the cache. */
+enum {
+	CONSTANT_TLB_MASK = 0,     /* pext: index into the TLB out of an address */
+	CONSTANT_PAGE_MASK = 8,    /* pext: all but the offset in a page; 0 means a hit */
+	CONSTANT_BRANCH_MASK = 16, /* pdep: twice the index into the branch cache, whose entries are two words */
+	CONSTANT_NOT_ONE = 24,     /* pext: 0 for 0 and 1 */
+	CONSTANTS_SIZE = 64        /* a cache line, without code */
+};
+
 /* Words of cpu->engine_word that generated code uses. */
 enum {
-	WORD_TLB_MASK,    /* pext: index into the TLB out of an address */
-	WORD_PAGE_MASK,   /* pext: all but the offset in a page; 0 means a hit */
-	WORD_BRANCH_MASK, /* pdep: twice the index into the branch cache, whose entries are two words */
 	WORD_ARITH,       /* arithmetic flags */
 	WORD_PUSHF,       /* the other flags that PUSHF shows */
 	WORD_RSP,         /* monitor's stack while translated code runs, 16-byte aligned */
@@ -65,7 +71,6 @@ enum {
 	WORD_BLOCK,       /* id of the block that was left */
 	WORD_MISS_INFO,   /* the access that missed, for a request that comes meanwhile */
 	WORD_TMP,
-	WORD_NOT_ONE,     /* pext: 0 for 0 and 1 */
 	WORD_MISS_FN, WORD_STOP_FN, WORD_CALLOUT_FN, /* C functions */
 	WORD_TARGET,      /* host address of the block to enter */
 	WORD_SELF,        /* struct cpu */

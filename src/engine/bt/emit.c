@@ -19,6 +19,11 @@ void emit_modrm_mem(struct emitter *e, unsigned reg, const struct host_mem *m)
 	unsigned index = m->index == REG_NONE ? 4 : m->index & 7, mod;
 
 	reg = (reg & 7) << 3;
+	if (m->cache) { /* relative to the instruction's end */
+		emit8(e, reg | 5);
+		emit32(e, (uint32_t)m->disp - (emit_offset(e) + 4));
+		return;
+	}
 	if (m->base == REG_NONE) { /* no base: SIB with base 5, disp32 */
 		emit8(e, reg | 4);
 		emit8(e, scale_bits(m->scale) << 6 | index << 3 | 5);

@@ -43,13 +43,19 @@ static inline void emit64(struct emitter *e, uint64_t v)
 
 enum { OP_STORE8 = 0x88, OP_STORE = 0x89, OP_LOAD = 0x8b, OP_LEA = 0x8d };
 
-/* An operand in memory: [base + index * scale + disp], or [gs + disp + index * scale] with `gs`. */
+/* An operand in memory: [base + index * scale + disp], or [gs + disp + index * scale] with `gs`; with `cache`
+ * what lies in the code cache at offset disp (no immediate may follow). */
 struct host_mem {
 	host_reg base, index; /* REG_NONE: none */
 	uint8_t scale;        /* 1, 2, 4, 8 */
-	bool gs;
+	bool gs, cache;
 	int32_t disp;
 };
+
+static inline struct host_mem mem_cache(uint32_t offset)
+{
+	return (struct host_mem){ .base = REG_NONE, .index = REG_NONE, .scale = 1, .cache = true, .disp = (int32_t)offset };
+}
 
 static inline struct host_mem mem_gs(int32_t disp)
 {

@@ -255,7 +255,7 @@ static void routine_return(struct bt_vm *vm, struct emitter *e)
 	emit_rorx(e, RCX, RCX, 64 - BRANCH_MODE_SHIFT);
 	emit_rorx(e, R11, R10, BRANCH_ROTATE);
 	emit_lea(e, R11, mem_sum(R11, R10));
-	emit_pdep(e, R11, R11, mem_gs(WORD(WORD_BRANCH_MASK)));
+	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
 	emit_lea(e, R11, mem_sum(R11, RCX));
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target), R11));
 	emit_lea(e, RCX, mem_sum(RCX, R10));
@@ -274,6 +274,11 @@ void routine_init(struct bt_vm *vm)
 {
 	struct emitter e = { .p = vm->rw, .base = vm->rw };
 
+	emit64(&e, (uint64_t)(TLB_ENTRIES - 1) << PAGE_SHIFT); /* in the order of CONSTANT_ */
+	emit64(&e, PAGE_MASK);
+	emit64(&e, (BRANCH_ENTRIES - 1) << 1);
+	emit64(&e, ~1ull);
+	e.p = vm->rw + CONSTANTS_SIZE;
 	routine_enter(vm, &e);
 	routine_leave(vm, &e);
 	routine_miss(vm, &e);

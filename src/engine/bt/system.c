@@ -82,7 +82,7 @@ static bool segment_base(struct translator *t, const struct insn *i)
 		emit_mov_imm(e, RCX, 47);
 		emit_shift_reg(e, SHIFT_SARX, RCX, R10, RCX);
 		emit_lea(e, RCX, mem_at(RCX, 1));
-		emit_pext(e, RCX, RCX, mem_gs(WORD(WORD_NOT_ONE)));
+		emit_pext(e, RCX, RCX, mem_cache(CONSTANT_NOT_ONE));
 		good = emit_jrcxz(e);
 		tail = add_tail(t, TAIL_LEAVE);
 		tail->leave = LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, i->id);
