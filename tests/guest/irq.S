@@ -282,7 +282,13 @@ hlt0:	hlt
 hlt1:	cli
 	CHECK4 "hlt: the saved ip is behind it", last_ip, $hlt1
 	loop 1b
-	CHECK4 "hlt: one tick each", ticks, $3
+	/* more of them when the host was late and two came at once */
+	cmpl $3, ticks
+	jae 1f
+	SAY "FAIL hlt: fewer ticks than HLTs"
+	jmp 2f
+1:	SAY "ok hlt: a tick each"
+2:
 
 	/* -- STI, POPF, IRET with an interrupt pending */
 	call pit_off
