@@ -136,6 +136,7 @@ enum {
 	KEY_TSD = 1 << 19,   /* RDTSC raises #GP */
 	KEY_INTERPRET = 1 << 20, /* nothing is translated in this mode */
 	KEY_FSGSBASE = 1 << 21, /* RDFSBASE and the like do not raise #UD */
+	KEY_CS_BASE = 1 << 23, /* CS has a base, outside 64-bit mode: another branch cache */
 	KEY_ONE_BY_ONE = 1 << 22, /* no mode: each access has its own look-up, up to the end of the block */
 };
 #define KEY_TLB(key) ((enum tlb_mode)((key) >> KEY_TLB_SHIFT & 3))
@@ -362,7 +363,7 @@ void cache_sync(struct bt *bt);
 void cache_activate(struct bt *bt); /* before run looks for code */
 void cache_rest(struct bt *bt);     /* run is over: nothing of the cache is held any more */
 uint64_t cache_sum(const uint8_t *bytes, unsigned count, uint64_t sum);
-unsigned branch_mode(const struct bt *bt, uint32_t key);
+unsigned branch_mode(uint32_t key);
 /* Before code of a mode is entered: its branch cache is its own. */
 void branch_select(struct bt *bt, uint32_t key);
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id);

@@ -137,13 +137,11 @@ void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg)
 
 /* ---- branch caches ---- */
 
-unsigned branch_mode(const struct bt *bt, uint32_t key)
+unsigned branch_mode(uint32_t key)
 {
-	const struct segment *cs = &bt->cpu->seg[CS];
-
 	if ((key & KEY_CODE) == KEY_CODE64)
 		return KEY_TLB(key);
-	if ((key & KEY_CODE) == KEY_CODE32 && !(key & KEY_REAL) && cs->base == 0)
+	if ((key & KEY_CODE) == KEY_CODE32 && !(key & (KEY_REAL | KEY_CS_BASE)))
 		return 3 + KEY_TLB(key);
 	return BRANCH_MODE_OTHER;
 }
@@ -191,7 +189,7 @@ void branch_flush_page(struct bt *bt, uint64_t gva)
 
 static void select_one(struct bt *bt, uint32_t key)
 {
-	unsigned mode = branch_mode(bt, key);
+	unsigned mode = branch_mode(key);
 	uint64_t base = bt->cpu->seg[CS].base;
 
 	if (__builtin_expect(bt->branch_key[mode] == key && (mode < 3 || bt->branch_base[mode] == base), 1))
@@ -228,7 +226,7 @@ static bool fetched_global(const struct cpu *cpu, uint64_t linear)
 
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 {
-	unsigned mode = branch_mode(bt, key), i = branch_index(rip), h;
+	unsigned mode = branch_mode(key), i = branch_index(rip), h;
 	uint64_t linear = (key & KEY_CODE) == KEY_CODE64 ? rip : (uint32_t)(rip + bt->cpu->seg[CS].base);
 	struct branch_entry *entry = &bt->cpu->branch_cache->mode[mode].entry[i];
 
@@ -252,7 +250,7 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 
 const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip)
 {
-	struct branch_entry *entry = &bt->cpu->branch_cache->mode[branch_mode(bt, key)].entry[branch_index(rip)];
+	struct branch_entry *entry = &bt->cpu->branch_cache->mode[branch_mode(key)].entry[branch_index(rip)];
 
 	if (bt->unchained)
 		return NULL;

@@ -106,7 +106,7 @@ static bool chainable(const struct translator *t, uint64_t target)
 
 static int32_t branch_table(const struct translator *t, uint32_t key)
 {
-	return (int32_t)(branch_mode(t->bt, key) * sizeof(t->cpu->branch_cache->mode[0]));
+	return (int32_t)(branch_mode(key) * sizeof(t->cpu->branch_cache->mode[0]));
 }
 
 bool has_return_stack(const struct translator *t) { return code64(t) && !t->bt->unchained; }
@@ -761,6 +761,8 @@ static uint32_t segment_key(const struct cpu *cpu)
 		return KEY_CODE64 | 2 << KEY_STACK_SHIFT | KEY_FLAT_DS | KEY_FLAT_ES | KEY_FLAT_SS | KEY_BIG_FS | KEY_BIG_GS;
 	if (code == KEY_CODE32 ? cs->limit != UINT32_MAX : cs->limit < 0xffff || cpu->rip > 0xffff)
 		key |= KEY_INTERPRET;
+	if (cs->base)
+		key |= KEY_CS_BASE;
 	if (cpu_real_or_v86(cpu))
 		key |= KEY_REAL | (cpu->mode == MODE_V8086 ? KEY_V86 : 0);
 	if (flat(&cpu->seg[DS]))
