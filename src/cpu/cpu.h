@@ -127,8 +127,7 @@ struct fault {
  * (interp) or blocks (bt). Any bit makes engine->run return soon with EXIT_REQUEST. */
 enum {
 	REQUEST_EXIT = 1,      /* somebody wants the loop: an interrupt may be pending, a pause, a stop */
-	REQUEST_ENGINE = 4,    /* the engine itself wants it to come out of guest code */
-	REQUEST_TLB_FLUSH = 2, /* reserved for cross-vCPU flushes asked for by the machine */
+	REQUEST_ENGINE = 2,    /* the engine itself wants it to come out of guest code */
 };
 
 /* Bits of cpu->want_irq_window. */

@@ -480,6 +480,8 @@ bool has_return_stack(const struct translator *t);
 /* Emits an instruction that is not a copy. False: the interpreter has to do it. */
 bool inline_emit(struct translator *t, const struct insn *insn);
 bool inline_lea(struct translator *t, const struct insn *insn);
+/* To the interpreter, which raises the fault, unless r10 is a canonical address; uses rcx. Before anything changes. */
+void emit_canonical_check(struct translator *t, const struct insn *insn);
 void inline_after_sti(struct translator *t); /* behind the instruction that follows STI */
 
 /* ---- system.c ---- */

@@ -378,8 +378,8 @@ static bool emit_indirect_target(struct translator *t, const struct insn *i)
 	return true;
 }
 
-/* Nothing may be pushed for a target in r10 that faults: bits 63-47 plus 1 have to be 0 or 1. */
-static void emit_canonical_check(struct translator *t)
+/* Bits 63-47 plus 1 have to be 0 or 1. */
+void emit_canonical_check(struct translator *t, const struct insn *i)
 {
 	struct emitter *e = t->e;
 	struct tail *tail;
@@ -391,7 +391,7 @@ static void emit_canonical_check(struct translator *t)
 	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_NOT_ONE));
 	good = emit_jrcxz(e);
 	tail = add_tail(t, TAIL_LEAVE);
-	tail->leave = LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, INSN_CALL);
+	tail->leave = LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, i->id);
 	tail->site = emit_jmp32(e);
 	patch8(e, good);
 }
@@ -456,7 +456,7 @@ static bool call(struct translator *t, const struct insn *i)
 		return true;
 	}
 	if (size == 8)
-		emit_canonical_check(t);
+		emit_canonical_check(t, i); /* nothing may be pushed for a target that faults */
 	emit_store(t->e, R10, mem_gs(WORD(WORD_TMP)));
 	if (!push_imm(t, size, next_rip(t, i)))
 		return false;

@@ -159,6 +159,17 @@ static void routine_gone(struct bt_vm *vm, struct emitter *e)
 	emit_return(e);
 }
 
+/* Calls a C function with struct cpu and what is in the other argument registers. Where the rel32 is of a
+ * jump that is taken when it returns what to leave the block with; on 0 the block goes on. */
+static uint32_t emit_call_c(struct emitter *e, int function)
+{
+	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
+	emit_call_mem(e, mem_gs(WORD(function)));
+	emit8(e, OP_TEST); /* eax, eax */
+	emit_modrm_reg(e, RAX, RAX);
+	return emit_jcc32(e, 5);
+}
+
 static void routine_miss(struct bt_vm *vm, struct emitter *e)
 {
 	uint32_t gone, requested;
@@ -172,11 +183,7 @@ static void routine_miss(struct bt_vm *vm, struct emitter *e)
 	emit_mov(e, 8, RSI, R10);
 	emit_mov(e, 4, RDX, RCX);
 	emit_mov(e, 4, RCX, R11);
-	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
-	emit_call_mem(e, mem_gs(WORD(WORD_MISS_FN)));
-	emit8(e, OP_TEST); /* eax, eax: what to leave with, 0 to try again */
-	emit_modrm_reg(e, RAX, RAX);
-	gone = emit_jcc32(e, 5);
+	gone = emit_call_c(e, WORD_MISS_FN);
 
 	vm->miss_restart = emit_offset(e);
 	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));
@@ -206,11 +213,7 @@ static void routine_callout(struct bt_vm *vm, struct emitter *e)
 	emit_to_monitor(e);
 	emit_save_flags(e);
 	emit_mov(e, 8, RSI, RCX);
-	emit_load(e, RDI, mem_gs(WORD(WORD_SELF)));
-	emit_call_mem(e, mem_gs(WORD(WORD_CALLOUT_FN)));
-	emit8(e, OP_TEST);
-	emit_modrm_reg(e, RAX, RAX);
-	gone = emit_jcc32(e, 5);
+	gone = emit_call_c(e, WORD_CALLOUT_FN);
 
 	vm->callout_restart = emit_offset(e);
 	emit_load(e, RSP, mem_gs(WORD(WORD_RSP)));

@@ -67,8 +67,6 @@ static bool segment_base(struct translator *t, const struct insn *i)
 	struct host_mem base = mem_gs(segment_field(fs ? FS : GS, offsetof(struct segment, base)));
 	unsigned guest = i->operand[0].reg;
 	struct emitter *e = t->e;
-	struct tail *tail;
-	uint8_t *good;
 
 	if (!(t->key & KEY_FSGSBASE) || (i->opsize != 4 && i->opsize != 8))
 		return false;
@@ -78,17 +76,8 @@ static bool segment_base(struct translator *t, const struct insn *i)
 		return true;
 	}
 	emit_mov(e, i->opsize, R10, guest_value(t, guest, R10));
-	if (i->opsize == 8) { /* bits 63-47 plus 1 have to be 0 or 1 */
-		emit_mov_imm(e, RCX, 47);
-		emit_shift_reg(e, SHIFT_SARX, RCX, R10, RCX);
-		emit_lea(e, RCX, mem_at(RCX, 1));
-		emit_pext(e, RCX, RCX, mem_cache(CONSTANT_NOT_ONE));
-		good = emit_jrcxz(e);
-		tail = add_tail(t, TAIL_LEAVE);
-		tail->leave = LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, i->id);
-		tail->site = emit_jmp32(e);
-		patch8(e, good);
-	}
+	if (i->opsize == 8)
+		emit_canonical_check(t, i);
 	emit_store(e, R10, base);
 	return true;
 }
