@@ -95,29 +95,40 @@ static int status_of(const struct run *run, const struct vm *vm, enum vm_end end
 	return STATUS_ERROR;
 }
 
-/* One life of the guest, from power-on or reset. *again: it asked for a reset and gets it. */
-static int run_once(struct run *run, bool *again)
+static int start_failed(const char *error)
+{
+	terminal_restore();
+	fprintf(stderr, "ringside run: %s\n", error);
+	return STATUS_ERROR;
+}
+
+/* The guest's lives, from power-on to its end, resets between them. */
+static int run_guest(struct run *run)
 {
 	const char *error;
 	struct vm *vm = vm_create(&run->options.vm, &error);
+	enum vm_end end;
+	int status;
 
-	*again = false;
-	if (!vm) {
-		terminal_restore();
-		fprintf(stderr, "ringside run: %s\n", error);
-		return STATUS_ERROR;
-	}
+	if (!vm)
+		return start_failed(error);
 	if (run->options.vm.escape_keys)
 		terminal_raw(STDIN_FILENO);
-	enum vm_end end = vm_run(vm);
-	*again = end == VM_RESET && !run->options.vm.no_reboot;
-	if (!*again)
-		terminal_restore();
+	while ((end = vm_run(vm)) == VM_RESET && !run->options.vm.no_reboot) {
+		if (run->options.stats)
+			vm_print_stats(vm, stderr);
+		if (!vm_reset(vm, &error)) {
+			status = start_failed(error);
+			vm_destroy(vm);
+			return status;
+		}
+	}
+	terminal_restore();
 	if (vm->report)
 		fprintf(stderr, "ringside: %s", vm->report);
 	if (run->options.stats)
 		vm_print_stats(vm, stderr);
-	int status = status_of(run, vm, end);
+	status = status_of(run, vm, end);
 	vm_destroy(vm);
 	return status;
 }
@@ -125,7 +136,6 @@ static int run_once(struct run *run, bool *again)
 int cmd_run(int argc, char **argv)
 {
 	struct run run = {.signal_fd = -1};
-	bool again;
 	int status, r;
 
 	if (options_parse(&run.options, argc, argv) < 0)
@@ -145,9 +155,7 @@ int cmd_run(int argc, char **argv)
 	run.options.vm.host_fd = run.signal_fd;
 	run.options.vm.host_ready = signal_ready;
 	run.options.vm.host_opaque = &run;
-	do
-		status = run_once(&run, &again);
-	while (again);
+	status = run_guest(&run);
 	close(run.signal_fd);
 	return status;
 }

@@ -8,6 +8,7 @@
 #include "machine/console.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,8 @@
 
 struct console {
 	struct vm *vm;
+	struct loop_source source;
+	int in_index, out_index;   /* in the loop's set of this turn; -1: not watched */
 	int in, out;               /* -1: none, at its end, or broken */
 	bool escape;               /* Ctrl-A is a key of ours */
 	bool escaped;              /* it was the last byte */
@@ -40,21 +43,6 @@ static const char key_help[] = "\nRingside's keys:\n"
 			       "  Ctrl-A b   send a break\n"
 			       "  Ctrl-A a   send Ctrl-A (so does Ctrl-A Ctrl-A)\n"
 			       "  Ctrl-A h   this help\n";
-
-struct console *console_new(struct vm *vm)
-{
-	struct console *c = calloc(1, sizeof *c);
-
-	if (!c)
-		return NULL;
-	c->vm = vm;
-	c->in = vm->config.input_fd;
-	c->out = vm->config.output_fd;
-	c->escape = vm->config.escape_keys;
-	return c;
-}
-
-void console_free(struct console *c) { free(c); }
 
 /* Writes once, if there is room. Bytes written; 0 when there is none, or all of them once the reader is gone. */
 static size_t write_some(struct console *c, const uint8_t *data, size_t len)
@@ -106,15 +94,6 @@ void console_drain(struct console *c)
 	debug_console_flush(c->vm->pc->debug_console);
 	while (uart_flush(c->vm->pc->com1) > 0 && wait_for_room(c))
 		;
-}
-
-void console_poll(struct console *c, struct pollfd *input, struct pollfd *output)
-{
-	/* Keys are obeyed even when the guest reads nothing, so a terminal is always read. */
-	bool room = c->escape || c->end < INPUT_MAX;
-
-	*input = (struct pollfd){.fd = room ? c->in : -1, .events = POLLIN};
-	*output = (struct pollfd){.fd = uart_output_waiting(c->vm->pc->com1) ? c->out : -1, .events = POLLOUT};
 }
 
 static void buffer_put(struct console *c, uint8_t byte)
@@ -208,12 +187,47 @@ static void feed_uart(struct console *c)
 	c->start = 0;
 }
 
-void console_serve(struct console *c, const struct pollfd *input, const struct pollfd *output)
+/* Before poll. */
+static void prepare(void *opaque, struct loop_set *set)
 {
-	if (input->fd >= 0 && input->revents)
+	struct console *c = opaque;
+	/* Keys are obeyed even when the guest reads nothing, so a terminal is always read. */
+	bool room = c->escape || c->end < INPUT_MAX;
+
+	c->in_index = room && c->in >= 0 ? loop_set_add(set, c->in, POLLIN) : -1;
+	c->out_index = c->out >= 0 && uart_output_waiting(c->vm->pc->com1) ? loop_set_add(set, c->out, POLLOUT) : -1;
+}
+
+/* After it. */
+static void serve(void *opaque, const struct loop_set *set)
+{
+	struct console *c = opaque;
+
+	if (loop_set_revents(set, c->in_index))
 		read_input(c);
-	if (output->fd >= 0 && output->revents)
+	if (loop_set_revents(set, c->out_index))
 		uart_output_ready(c->vm->pc->com1);
 	if (c->end > 0)
 		feed_uart(c);
+}
+
+struct console *console_new(struct vm *vm)
+{
+	struct console *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return NULL;
+	c->vm = vm;
+	c->in = vm->config.input_fd;
+	c->out = vm->config.output_fd;
+	c->escape = vm->config.escape_keys;
+	c->source = (struct loop_source){.prepare = prepare, .serve = serve, .opaque = c};
+	loop_add_source(vm->loop, &c->source);
+	return c;
+}
+
+void console_free(struct console *c)
+{
+	loop_remove_source(c->vm->loop, &c->source);
+	free(c);
 }

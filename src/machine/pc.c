@@ -21,6 +21,7 @@
 #include "irq/ioapic.h"
 #include "irq/pic.h"
 #include "machine/console.h"
+#include "machine/devices.h"
 #include "machine/vm.h"
 
 /* Interrupt lines of a PC, by GSI: the I/O APIC's pin. All but the timer's are ISA's number too. */
@@ -262,7 +263,7 @@ int pc_new(struct vm *vm)
 	pc->vm = vm;
 	vm->pc = pc;
 	if ((r = new_lapics(vm)) < 0 || (r = new_interrupt_controllers(vm)) < 0 || (r = new_devices(vm)) < 0 ||
-	    (r = new_test_devices(vm)) < 0 || (r = write_tables(vm)) < 0)
+	    (r = new_test_devices(vm)) < 0 || (r = devices_new(vm)) < 0 || (r = write_tables(vm)) < 0)
 		return r;
 	return 0;
 }
@@ -273,6 +274,7 @@ void pc_free(struct vm *vm)
 
 	if (!pc)
 		return;
+	devices_free(vm);
 	if (pc->testdev)
 		testdev_free(pc->testdev);
 	if (pc->debug_exit)

@@ -1,6 +1,5 @@
 /*
- * A VM's life: build it, run it, end it. The thread that calls vm_run serves I/O: timers, the host's
- * end of the serial line, and one descriptor of the caller's.
+ * A VM's life: build it, run it, end it. The thread that calls vm_run serves I/O: it turns the loop.
  *
  * vm->lock is held by the I/O thread while it works and released while it polls.
  */
@@ -10,8 +9,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "boot/boot.h"
 #include "machine/console.h"
@@ -22,16 +19,15 @@
 /* vm_create's line for the user. */
 static _Thread_local char error_line[ERROR_SIZE];
 
-static struct vm *fail(struct vm *vm, const char **error, const char *what, int err)
+static bool fail(const char **error, const char *what, int err)
 {
 	if (what)
 		snprintf(error_line, sizeof error_line, "%s: %s", what, strerror(-err));
 	*error = error_line;
-	vm_destroy(vm);
-	return NULL;
+	return false;
 }
 
-static struct vm *fail_memory(struct vm *vm, const char **error, int err)
+static bool fail_memory(const struct vm *vm, const char **error, int err)
 {
 	unsigned long long mib = vm->config.memory_size >> 20;
 
@@ -40,7 +36,7 @@ static struct vm *fail_memory(struct vm *vm, const char **error, int err)
 	else
 		snprintf(error_line, sizeof error_line, "--memory: %llu bytes: %s",
 			 (unsigned long long)vm->config.memory_size, strerror(-err));
-	return fail(vm, error, NULL, err);
+	return fail(error, NULL, err);
 }
 
 static int load_guest(struct vm *vm)
@@ -55,10 +51,106 @@ static int load_guest(struct vm *vm)
 	return boot_load(&vm->memory, &vm->vcpu[0]->cpu, &boot, error_line, sizeof error_line);
 }
 
+/* ---- the machine ---- */
+
+static bool build_machine(struct vm *vm, const char **error)
+{
+	const struct vm_config *config = &vm->config;
+	int r;
+
+	vm->started = clock_now();
+	if (config->cpus == 0 || config->cpus > VCPUS_MAX)
+		return fail(error, "--cpus", -EINVAL);
+	if ((r = memory_init(&vm->memory, config->memory_size)) < 0)
+		return fail_memory(vm, error, r);
+	if ((r = cpuid_build(&vm->cpuid, config->cpus)) < 0)
+		return fail(error, "CPUID of this host", r);
+	errno = 0;
+	vm->engine_vm = config->engine->vm_create(&vm->memory);
+	if (!vm->engine_vm && errno)
+		return fail(error, config->engine->name, -errno);
+	for (unsigned i = 0; i < config->cpus; i++, vm->vcpu_count++)
+		if ((r = vcpu_new(vm, i)) < 0)
+			return fail(error, "vCPU", r);
+	if ((r = pc_new(vm)) < 0)
+		return fail(error, "devices", r);
+	if ((r = load_guest(vm)) < 0)
+		return fail(error, NULL, r);
+	return true;
+}
+
+static void tear_machine_down(struct vm *vm)
+{
+	pc_free(vm);
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		vcpu_free(vm->vcpu[i]);
+	memset(vm->vcpu, 0, sizeof vm->vcpu);
+	vm->vcpu_count = 0;
+	if (vm->engine_vm)
+		vm->config.engine->vm_destroy(vm->engine_vm);
+	vm->engine_vm = NULL;
+	if (vm->memory.base)
+		memory_free(&vm->memory);
+	vm->pio.count = vm->mmio.count = 0;
+	free(vm->report);
+	vm->report = NULL;
+}
+
+/* ---- the host's side ---- */
+
+static void timers_ready(void *opaque, short revents)
+{
+	(void)revents;
+	timer_queue_run(((struct vm *)opaque)->timers);
+}
+
+static void host_ready(void *opaque, short revents)
+{
+	struct vm *vm = opaque;
+
+	(void)revents;
+	pthread_mutex_unlock(&vm->lock);
+	vm->config.host_ready(vm->config.host_opaque, vm);
+	pthread_mutex_lock(&vm->lock);
+}
+
+static bool open_host_side(struct vm *vm, const char **error)
+{
+	if (!(vm->loop = loop_new(&vm->lock)))
+		return fail(error, "eventfd", -errno);
+	if (!(vm->timers = timer_queue_new()))
+		return fail(error, "timers", -errno);
+	vm->timers_fd = (struct loop_fd){
+		.fd = timer_queue_fd(vm->timers), .events = POLLIN, .ready = timers_ready, .opaque = vm};
+	vm->host_fd = (struct loop_fd){.fd = vm->config.host_fd, .events = POLLIN, .ready = host_ready, .opaque = vm};
+	loop_add_fd(vm->loop, &vm->timers_fd);
+	loop_add_fd(vm->loop, &vm->host_fd);
+	if (!(vm->console = console_new(vm)))
+		return fail(error, "console", -errno);
+	if (!backends_open(&vm->backends, vm, error_line, sizeof error_line))
+		return fail(error, NULL, 0);
+	return true;
+}
+
+static void close_host_side(struct vm *vm)
+{
+	backends_close(&vm->backends);
+	if (vm->console)
+		console_free(vm->console);
+	if (vm->timers) {
+		loop_remove_fd(vm->loop, &vm->timers_fd);
+		loop_remove_fd(vm->loop, &vm->host_fd);
+		timer_queue_free(vm->timers);
+	}
+	if (vm->loop)
+		loop_free(vm->loop);
+}
+
+/* ---- life ---- */
+
 struct vm *vm_create(const struct vm_config *config, const char **error)
 {
 	struct vm *vm = calloc(1, sizeof *vm);
-	int r;
 
 	if (!vm) {
 		*error = "out of memory";
@@ -66,61 +158,30 @@ struct vm *vm_create(const struct vm_config *config, const char **error)
 	}
 	vm->config = *config;
 	vm->memory.fd = -1;
-	vm->started = clock_now();
 	pthread_mutex_init(&vm->lock, NULL);
-	vm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (vm->wake_fd < 0)
-		return fail(vm, error, "eventfd", -errno);
-	if (config->cpus == 0 || config->cpus > VCPUS_MAX)
-		return fail(vm, error, "--cpus", -EINVAL);
-	if ((r = memory_init(&vm->memory, config->memory_size)) < 0)
-		return fail_memory(vm, error, r);
-	if ((r = cpuid_build(&vm->cpuid, config->cpus)) < 0)
-		return fail(vm, error, "CPUID of this host", r);
-	if (!(vm->timers = timer_queue_new()))
-		return fail(vm, error, "timers", -errno);
-	errno = 0;
-	vm->engine_vm = config->engine->vm_create(&vm->memory);
-	if (!vm->engine_vm && errno)
-		return fail(vm, error, config->engine->name, -errno);
-	for (unsigned i = 0; i < config->cpus; i++, vm->vcpu_count++)
-		if ((r = vcpu_new(vm, i)) < 0)
-			return fail(vm, error, "vCPU", r);
-	if (!(vm->console = console_new(vm)))
-		return fail(vm, error, "console", -errno);
-	if ((r = pc_new(vm)) < 0)
-		return fail(vm, error, "devices", r);
-	if ((r = load_guest(vm)) < 0)
-		return fail(vm, error, NULL, r);
+	if (!open_host_side(vm, error) || !build_machine(vm, error)) {
+		vm_destroy(vm);
+		return NULL;
+	}
 	return vm;
+}
+
+bool vm_reset(struct vm *vm, const char **error)
+{
+	tear_machine_down(vm);
+	vm->end = VM_RUNNING;
+	return build_machine(vm, error);
 }
 
 void vm_destroy(struct vm *vm)
 {
-	pc_free(vm);
-	if (vm->console)
-		console_free(vm->console);
-	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		vcpu_free(vm->vcpu[i]);
-	if (vm->engine_vm)
-		vm->config.engine->vm_destroy(vm->engine_vm);
-	if (vm->timers)
-		timer_queue_free(vm->timers);
-	if (vm->memory.base)
-		memory_free(&vm->memory);
-	if (vm->wake_fd >= 0)
-		close(vm->wake_fd);
+	tear_machine_down(vm);
+	close_host_side(vm);
 	pthread_mutex_destroy(&vm->lock);
-	free(vm->report);
 	free(vm);
 }
 
-void vm_wake_io(struct vm *vm)
-{
-	/* Full is as good as written. */
-	ssize_t n = write(vm->wake_fd, &(uint64_t){1}, sizeof(uint64_t));
-	(void)n;
-}
+void vm_wake_io(struct vm *vm) { loop_wake(vm->loop); }
 
 void vm_stop(struct vm *vm, enum vm_end end)
 {
@@ -130,33 +191,6 @@ void vm_stop(struct vm *vm, enum vm_end end)
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vcpu_kick(vm->vcpu[i]);
 	vm_wake_io(vm);
-}
-
-enum { POLL_TIMERS, POLL_WAKE, POLL_HOST, POLL_INPUT, POLL_OUTPUT, POLL_COUNT };
-
-/* One turn of the I/O thread: waits for something to do, then does it. vm->lock is held. */
-static void serve_io(struct vm *vm)
-{
-	struct pollfd fds[POLL_COUNT] = {
-		[POLL_TIMERS] = {.fd = timer_queue_fd(vm->timers), .events = POLLIN},
-		[POLL_WAKE] = {.fd = vm->wake_fd, .events = POLLIN},
-		[POLL_HOST] = {.fd = vm->config.host_fd, .events = POLLIN},
-	};
-	uint64_t count;
-
-	console_poll(vm->console, &fds[POLL_INPUT], &fds[POLL_OUTPUT]);
-	pthread_mutex_unlock(&vm->lock);
-	int n = poll(fds, POLL_COUNT, -1);
-	if (n > 0 && fds[POLL_HOST].revents)
-		vm->config.host_ready(vm->config.host_opaque, vm);
-	pthread_mutex_lock(&vm->lock);
-	if (n <= 0)
-		return;
-	if (fds[POLL_WAKE].revents && read(vm->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-		vm_stop(vm, VM_ERROR);
-	if (fds[POLL_TIMERS].revents)
-		timer_queue_run(vm->timers);
-	console_serve(vm->console, &fds[POLL_INPUT], &fds[POLL_OUTPUT]);
 }
 
 static void start_vcpus(struct vm *vm)
@@ -177,7 +211,7 @@ enum vm_end vm_run(struct vm *vm)
 	pthread_mutex_lock(&vm->lock);
 	start_vcpus(vm);
 	while (vm->end == VM_RUNNING)
-		serve_io(vm);
+		loop_turn(vm->loop);
 	pthread_mutex_unlock(&vm->lock);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		if (vm->vcpu[i]->thread_started)

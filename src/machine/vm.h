@@ -2,6 +2,9 @@
  * A VM: memory, buses, devices, vCPUs. A VM is a few threads of this process: one a vCPU, running
  * the one loop (vcpu.c), and one for I/O (the thread that called vm_run).
  *
+ * It has a host's side, which lives as long as the VM (the loop, timers, console, disks and networks behind the
+ * devices), and a machine, which a reset throws away and builds anew.
+ *
  * vm->lock guards every device, both timer queues and the interrupt controllers. A vCPU takes it
  * in the analyse and prepare steps only, never while it is in the guest.
  */
@@ -15,9 +18,11 @@
 
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
+#include "machine/backends.h"
 #include "machine/pv.h"
 #include "mem/bus.h"
 #include "mem/memory.h"
+#include "util/loop.h"
 #include "util/timer.h"
 
 #define VCPUS_MAX 64
@@ -74,6 +79,7 @@ struct vm_config {
 	const struct engine *engine;
 	const char *kernel, *initrd, *append; /* paths, command line; initrd NULL = none */
 	bool no_reboot;
+	struct backends_config backends;
 	int debug_exit_port; /* -1 = none */
 	bool testdev;
 	bool counting; /* statistics are wanted: count retired instructions and TLB hits too */
@@ -90,19 +96,23 @@ struct vm_config {
 struct vm {
 	struct vm_config config;
 	pthread_mutex_t lock;
+	/* the host's side */
+	struct loop *loop;
+	struct timer_queue *timers;
+	struct console *console;
+	struct backends backends;
+	struct loop_fd timers_fd, host_fd;
+	/* the machine */
 	struct memory memory;
 	struct bus pio, mmio;
-	struct timer_queue *timers;
 	struct cpuid_table cpuid;
 	void *engine_vm;
 	unsigned vcpu_count;
 	struct vcpu *vcpu[VCPUS_MAX];
 	struct pc *pc;
-	struct console *console;
 	enum vm_end end; /* under lock; vm_stop sets it once */
 	int debug_exit_code;
 	char *report;    /* VM_TRIPLE_FAULT, VM_ERROR: what happened and the vCPU's state, as text */
-	int wake_fd;     /* eventfd: the I/O thread has something to look at */
 	uint64_t started; /* ns */
 };
 
@@ -110,6 +120,9 @@ struct vm {
  * valid until this thread's next vm_create. */
 struct vm *vm_create(const struct vm_config *config, const char **error);
 void vm_destroy(struct vm *vm);
+/* After vm_run came back with VM_RESET: a new machine of the same configuration, on the same backends; vm_run then starts
+ * it. False: *error as above, and only vm_destroy is left to do. */
+bool vm_reset(struct vm *vm, const char **error);
 /* Starts the vCPUs and serves I/O on the calling thread until the guest ends. */
 enum vm_end vm_run(struct vm *vm);
 /* Ends the VM (first caller wins). Any thread, vm->lock held. */

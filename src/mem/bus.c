@@ -42,6 +42,16 @@ int bus_register(struct bus *b, uint64_t base, uint64_t len, const struct bus_op
 	return 0;
 }
 
+void bus_unregister(struct bus *b, uint64_t base)
+{
+	unsigned i = find(b, base);
+
+	if (i == b->count || b->region[i].base != base)
+		return;
+	b->count--;
+	memmove(&b->region[i], &b->region[i + 1], (b->count - i) * sizeof b->region[0]);
+}
+
 /* The region that holds `addr`, or NULL and *gap = the bytes from addr on that none holds. */
 static const struct bus_region *lookup(const struct bus *b, uint64_t addr, uint64_t *gap)
 {

@@ -1,7 +1,7 @@
 /*
  * A bus: where port and memory I/O find their device. One `struct bus` for ports, one for memory.
- * Regions are registered while the machine is built; after that look-ups need no lock, but the
- * device callbacks run under the VM's lock (vm->lock).
+ * Everything here, look-ups and the device callbacks too, runs under the VM's lock (vm->lock), or while the
+ * machine is built. Regions may come and go while the guest runs: BARs move.
  */
 #ifndef RINGSIDE_BUS_H
 #define RINGSIDE_BUS_H
@@ -33,6 +33,9 @@ struct bus {
 
 /* 0, -EEXIST when it overlaps another region, -ENOSPC when the bus is full. */
 int bus_register(struct bus *b, uint64_t base, uint64_t len, const struct bus_ops *ops, void *dev, const char *name);
+
+/* Takes the region away that begins at `base`; nothing when there is none. */
+void bus_unregister(struct bus *b, uint64_t base);
 
 /* True when a device claimed every byte. Unclaimed bytes read as ones; unclaimed writes go nowhere. */
 bool bus_read(struct bus *b, uint64_t addr, unsigned size, uint64_t *value);

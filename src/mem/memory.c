@@ -92,6 +92,14 @@ static void memory_touch(struct memory *m, uint64_t gpa, uint64_t off, uint64_t 
 		m->code_write(m->code_write_opaque, gpa, len);
 }
 
+void memory_written(struct memory *m, uint64_t gpa, uint64_t len)
+{
+	uint64_t off = memory_offset(m, gpa, len);
+
+	if (len && off != MEMORY_NOT_RAM)
+		memory_touch(m, gpa, off, len);
+}
+
 int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len)
 {
 	uint64_t off = memory_offset(m, gpa, len);

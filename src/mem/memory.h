@@ -50,6 +50,17 @@ struct memory {
 int memory_init(struct memory *m, uint64_t size);
 void memory_free(struct memory *m);
 
+/* Blocks of memory besides RAM that the guest can reach where they are mapped: ROM, flash, a screen's memory. They lie
+ * behind RAM in the same host mapping, have page states, and code in them is translated like any other. Mapped over RAM
+ * or a window without RAM, a block hides what was there. A store to one that is mapped read-only goes to the memory bus.
+ *
+ * memory_add_block: while the machine is built; the block's offset in m->base, page-aligned, all zero. 0, -ENOSPC, -ENOMEM.
+ * memory_map, memory_unmap: under vm->lock or while the machine is built; whole pages. The vCPUs forget what they knew
+ * of the range before they next run guest code (others at their next kick). 0, -EINVAL, -ENOSPC. */
+int memory_add_block(struct memory *m, uint64_t size, uint64_t *offset);
+int memory_map(struct memory *m, uint64_t gpa, uint64_t len, uint64_t offset, bool readonly);
+void memory_unmap(struct memory *m, uint64_t gpa, uint64_t len);
+
 #define MEMORY_NOT_RAM UINT64_MAX
 /* Offset into RAM of [gpa, gpa+len), or MEMORY_NOT_RAM unless all of it is RAM in one part. */
 static inline uint64_t memory_offset(const struct memory *m, uint64_t gpa, uint64_t len)
@@ -83,5 +94,8 @@ int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len);
 /* One byte, atomically; *old is what it was. */
 int memory_exchange8(struct memory *m, uint64_t gpa, uint8_t value, uint8_t *old);
 int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len);
+/* [gpa, gpa+len), RAM, was just changed through a pointer: marks it dirty, tells the engine of changed code. Nothing
+ * where it is not RAM. */
+void memory_written(struct memory *m, uint64_t gpa, uint64_t len);
 
 #endif

@@ -1,0 +1,42 @@
+/*
+ * Spans of guest memory for devices. See dma.h. Compiled with -mgeneral-regs-only like all of src/mem.
+ */
+#include "mem/dma.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int dma_map(struct memory *m, uint64_t gpa, uint64_t len, enum dma_direction direction, struct dma_span *span)
+{
+	*span = (struct dma_span){.gpa = gpa, .len = len, .direction = direction};
+	if (len == 0)
+		return 0;
+	span->hva = memory_hva(m, gpa, len);
+	if (!span->hva)
+		return -EFAULT;
+	if (direction == DMA_FROM_DEVICE && m->write_begin) {
+		span->buffer = malloc(len);
+		if (!span->buffer)
+			return -ENOMEM;
+		/* What the device does not fill must not change. */
+		memcpy(span->buffer, span->hva, len);
+		span->hva = span->buffer;
+	}
+	return 0;
+}
+
+void dma_unmap(struct memory *m, struct dma_span *span, uint64_t written)
+{
+	if (written > span->len)
+		written = span->len;
+	if (span->direction == DMA_FROM_DEVICE && written) {
+		if (span->buffer)
+			memory_write(m, span->gpa, span->buffer, written);
+		else
+			memory_written(m, span->gpa, written);
+	}
+	free(span->buffer);
+	span->buffer = NULL;
+	span->hva = NULL;
+}
