@@ -206,6 +206,7 @@ struct cpu {
 	struct io_log io; /* answers to the I/O of the current instruction */
 
 	struct memory *memory; /* RAM */
+	uint32_t maps_version; /* of the mappings that the TLB goes by: memory_maps_changed */
 	const struct cpu_env *env;
 	void *env_opaque;
 	const struct cpuid_table *cpuid; /* what the guest sees */
@@ -232,9 +233,9 @@ struct cpu {
 };
 
 struct cpu_engine_hooks {
-	/* A store by this vCPU is about to change [gpa, gpa+len) in a PAGE_HAS_CODE page, before the next
-	 * instruction. May be called while the engine looks for code itself. */
-	void (*code_write)(struct cpu *cpu, uint64_t gpa, uint64_t len);
+	/* A store by this vCPU is about to change len bytes at `offset` of the host mapping of memory, in a
+	 * PAGE_HAS_CODE page, before the next instruction. May be called while the engine looks for code itself. */
+	void (*code_write)(struct cpu *cpu, uint64_t offset, uint64_t len);
 	/* Around accesses of this vCPU to guest memory, on its thread, while the engine does not run it. */
 	void (*access_begin)(struct cpu *cpu);
 	void (*access_end)(struct cpu *cpu);

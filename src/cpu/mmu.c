@@ -52,7 +52,7 @@ enum walk_result { WALK_OK, WALK_FAULT, WALK_AGAIN };
 /* Where one page's part of an access goes. */
 struct target {
 	uint64_t gpa;
-	uint8_t *hva; /* NULL: not RAM */
+	uint8_t *hva; /* NULL: no memory, or a store to what is read-only */
 	bool code;    /* translated code was made from the page */
 	bool watched; /* a data breakpoint lies in the page */
 };
@@ -106,22 +106,25 @@ static void note_store(struct cpu *cpu, void *hva, unsigned size, bool entry)
 		store_log_add(cpu->store_log, hva, size, entry);
 }
 
-static void code_write(struct cpu *cpu, uint64_t gpa, uint64_t len)
+/* [hva, hva+len) of memory with translated code is about to change. */
+static void code_write(struct cpu *cpu, const void *hva, uint64_t len)
 {
 	if (cpu->hooks && cpu->hooks->code_write)
-		cpu->hooks->code_write(cpu, gpa, len);
+		cpu->hooks->code_write(cpu, (uint64_t)((const uint8_t *)hva - cpu->memory->base), len);
 }
 
 /* ---- the walk ---- */
 
-/* Sets bits in the table entry at p, if it still is `old`. */
+/* Sets bits in the table entry at p, if it still is `old`. In ROM nothing changes. */
 static bool entry_set(struct cpu *cpu, const struct access *a, uint64_t gpa, void *p, unsigned size, uint64_t old,
 		      uint64_t bits)
 {
 	uint64_t offset = (uint64_t)((uint8_t *)p - cpu->memory->base);
 
+	if (memory_offset_writable(cpu->memory, gpa, size) == MEMORY_NOT_RAM)
+		return true;
 	if (__atomic_load_n(page_state(cpu, offset), __ATOMIC_RELAXED) & PAGE_HAS_CODE)
-		code_write(cpu, gpa, size);
+		code_write(cpu, p, size);
 	page_mark_dirty(cpu, offset);
 	note_store(cpu, p, size, true);
 	if (size == 4) {
@@ -437,14 +440,15 @@ static enum x resolve(struct cpu *cpu, uint64_t linear, struct access a, struct 
 {
 	struct walk w;
 	uint64_t offset;
+	bool readonly;
 	uint8_t state;
 
 	cpu->tlb_misses++;
 	TRY(page_walk(cpu, &linear, &a, &w));
 	*target = (struct target){.gpa = w.t.gpa};
 	target->watched = a.kind != TLB_FETCH && page_watched(cpu, linear);
-	offset = memory_offset(cpu->memory, w.t.gpa, 1);
-	if (offset == MEMORY_NOT_RAM)
+	offset = memory_offset_rights(cpu->memory, w.t.gpa, 1, &readonly);
+	if (offset == MEMORY_NOT_RAM || (readonly && a.kind == TLB_WRITE))
 		return X_OK;
 	target->hva = cpu->memory->base + offset;
 	if (a.kind == TLB_WRITE)
@@ -459,7 +463,7 @@ static enum x resolve(struct cpu *cpu, uint64_t linear, struct access a, struct 
 	}
 	if (a.kind == TLB_READ || tlb_vacant(cpu, a.mode, TLB_READ, linear))
 		tlb_enter(cpu, a.mode, TLB_READ, linear, target->hva, &w);
-	if (target->code || !w.t.dirty || (state & PAGE_WRITTEN) != PAGE_WRITTEN)
+	if (target->code || readonly || !w.t.dirty || (state & PAGE_WRITTEN) != PAGE_WRITTEN)
 		return X_OK;
 	if (a.kind == TLB_READ) { /* a store would change nothing but the bytes: let it hit as well */
 		a.kind = TLB_WRITE;
@@ -635,7 +639,7 @@ enum x mmu_write_slow(struct cpu *cpu, uint64_t linear, const void *buf, unsigne
 		if (!t->hva)
 			continue;
 		if (t->code)
-			code_write(cpu, t->gpa, piece[i].size);
+			code_write(cpu, t->hva, piece[i].size);
 		note_store(cpu, t->hva, piece[i].size, false);
 		mmu_copy(t->hva, from, piece[i].size);
 	}
@@ -678,7 +682,7 @@ enum x mmu_writable_pointer_as(struct cpu *cpu, uint64_t linear, unsigned size, 
 	if (!target.hva)
 		return X_OK;
 	if (target.code)
-		code_write(cpu, target.gpa, size);
+		code_write(cpu, target.hva, size);
 	if (target.watched)
 		report_data_match(cpu, linear, size, flags, true);
 	note_store(cpu, target.hva, size, false);
@@ -728,7 +732,7 @@ enum x mmu_crossing_pointer(struct cpu *cpu, uint64_t linear, unsigned size, voi
 		return X_OK;
 	for (unsigned i = 0; i < count; i++)
 		if (piece[i].target.code)
-			code_write(cpu, piece[i].target.gpa, piece[i].size);
+			code_write(cpu, piece[i].target.hva, piece[i].size);
 	report_data_match(cpu, linear, size, 0, true);
 	*hva = window + (linear & ~PAGE_MASK);
 	return X_OK;

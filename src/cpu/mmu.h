@@ -58,8 +58,9 @@ enum x mmu_fill(struct cpu *cpu, uint64_t linear, unsigned flags, void **hva);
 
 void mmu_flush(struct cpu *cpu, bool global_too);     /* TLB */
 void mmu_flush_page(struct cpu *cpu, uint64_t linear);
-/* Drops write entries for a page that just got translated code, or is to be tracked as clean. */
-void mmu_write_protect(struct cpu *cpu, uint64_t gpa);
+/* Drops write entries for a page that just got translated code, or is to be tracked as clean; its offset in the host
+ * mapping of memory. */
+void mmu_write_protect(struct cpu *cpu, uint64_t offset);
 void mmu_write_protect_all(struct cpu *cpu); /* the same for every page */
 
 /* Port I/O (permission already checked): X_EXIT the first time, X_OK with the answer on the rerun. */

@@ -112,13 +112,11 @@ void mmu_flush_page(struct cpu *cpu, uint64_t linear)
 		cpu->hooks->tlb_flushed_page(cpu, linear);
 }
 
-void mmu_write_protect(struct cpu *cpu, uint64_t gpa)
+void mmu_write_protect(struct cpu *cpu, uint64_t offset)
 {
-	uint8_t *page = memory_hva(cpu->memory, gpa & PAGE_MASK, PAGE_SIZE);
+	const uint8_t *page = cpu->memory->base + (offset & PAGE_MASK);
 	struct tlb *tlb = cpu->tlb;
 
-	if (!page)
-		return;
 	for (unsigned mode = 0; mode < TLB_MODES; mode++) {
 		struct tlb_set *set = &tlb->set[mode][TLB_WRITE];
 

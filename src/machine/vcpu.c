@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/mmu.h"
 #include "dev/kvmclock.h"
 #include "irq/lapic.h"
 #include "irq/pic.h"
@@ -175,6 +176,8 @@ static enum step prepare(struct vcpu *v)
 
 	/* Whoever sets it from now on is seen by the engine; whatever was asked before is seen below. */
 	__atomic_store_n(&cpu->request, 0, __ATOMIC_SEQ_CST);
+	if (memory_maps_changed(cpu->memory, &cpu->maps_version))
+		mmu_flush(cpu, true);
 	if (v->init_pending)
 		take_init(v);
 	if (v->wait_sipi) {

@@ -53,6 +53,16 @@ static int load_guest(struct vm *vm)
 
 /* ---- the machine ---- */
 
+/* Other memory is seen somewhere: vCPUs in the guest come out of it. */
+static void remapped(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		if (vm->vcpu[i]->in_guest)
+			vcpu_kick(vm->vcpu[i]);
+}
+
 static bool build_machine(struct vm *vm, const char **error)
 {
 	const struct vm_config *config = &vm->config;
@@ -63,6 +73,8 @@ static bool build_machine(struct vm *vm, const char **error)
 		return fail(error, "--cpus", -EINVAL);
 	if ((r = memory_init(&vm->memory, config->memory_size)) < 0)
 		return fail_memory(vm, error, r);
+	vm->memory.remapped = remapped;
+	vm->memory.remapped_opaque = vm;
 	if ((r = cpuid_build(&vm->cpuid, config->cpus)) < 0)
 		return fail(error, "CPUID of this host", r);
 	errno = 0;

@@ -12,9 +12,10 @@ int dma_map(struct memory *m, uint64_t gpa, uint64_t len, enum dma_direction dir
 	*span = (struct dma_span){.gpa = gpa, .len = len, .direction = direction};
 	if (len == 0)
 		return 0;
-	span->hva = memory_hva(m, gpa, len);
-	if (!span->hva)
+	span->offset = direction == DMA_FROM_DEVICE ? memory_offset_writable(m, gpa, len) : memory_offset(m, gpa, len);
+	if (span->offset == MEMORY_NOT_RAM)
 		return -EFAULT;
+	span->hva = m->base + span->offset;
 	if (direction == DMA_FROM_DEVICE && m->write_begin) {
 		span->buffer = malloc(len);
 		if (!span->buffer)
@@ -32,9 +33,9 @@ void dma_unmap(struct memory *m, struct dma_span *span, uint64_t written)
 		written = span->len;
 	if (span->direction == DMA_FROM_DEVICE && written) {
 		if (span->buffer)
-			memory_write(m, span->gpa, span->buffer, written);
+			memory_block_write(m, span->offset, span->buffer, written);
 		else
-			memory_written(m, span->gpa, written);
+			memory_block_written(m, span->offset, written);
 	}
 	free(span->buffer);
 	span->buffer = NULL;

@@ -17,12 +17,13 @@ enum dma_direction { DMA_TO_DEVICE, DMA_FROM_DEVICE }; /* the device reads RAM; 
 
 struct dma_span {
 	uint64_t gpa, len;
+	uint64_t offset; /* of the first byte in the host mapping */
 	uint8_t *hva; /* len bytes */
 	enum dma_direction direction;
 	uint8_t *buffer; /* NULL, or where hva points to instead of RAM */
 };
 
-/* 0, -EFAULT unless all of it is RAM, -ENOMEM. len may be 0. */
+/* 0, -EFAULT unless all of it is memory (and may be written, to write to it), -ENOMEM. len may be 0. */
 int dma_map(struct memory *m, uint64_t gpa, uint64_t len, enum dma_direction direction, struct dma_span *span);
 /* Ends the access. The first `written` bytes (at most len; 0 for DMA_TO_DEVICE) were changed: their pages are marked
  * dirty, and the engine is told of changed code. */

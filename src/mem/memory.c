@@ -3,7 +3,7 @@
  *
  * Owns struct memory. memory_init and memory_free belong to the thread that builds the VM; the
  * copying accessors may be called from any thread, they do not lock (RAM is shared like real RAM),
- * and page state is changed by atomic operations only.
+ * and page state is changed by atomic operations only. maps.c has what is mapped where.
  */
 #include "mem/memory.h"
 
@@ -29,17 +29,18 @@ int memory_init(struct memory *m, uint64_t size)
 
 	memset(m, 0, sizeof *m);
 	m->fd = -1;
-	if (size == 0 || size % PAGE_SIZE || size > INT64_MAX)
+	if (size == 0 || size % PAGE_SIZE || size > INT64_MAX - MEMORY_BLOCKS_MAX)
 		return -EINVAL;
 	if (size > memory_host_size())
 		return -ENOMEM;
 
 	m->size = size;
 	m->low = size < MEMORY_LOW_MAX ? size : MEMORY_LOW_MAX;
+	m->end = size;
 	m->fd = memfd_create("ringside-ram", MFD_CLOEXEC);
-	if (m->fd < 0 || ftruncate(m->fd, (off_t)size) < 0)
+	if (m->fd < 0 || ftruncate(m->fd, (off_t)memory_span(m)) < 0)
 		goto fail;
-	m->base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
+	m->base = mmap(NULL, memory_span(m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
 	if (m->base == MAP_FAILED) {
 		m->base = NULL;
 		goto fail;
@@ -48,8 +49,8 @@ int memory_init(struct memory *m, uint64_t size)
 	madvise(m->base, size, MADV_HUGEPAGE);
 
 	/* Pages of state that are never touched cost nothing. */
-	m->state = mmap(NULL, size >> PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			-1, 0);
+	m->state = mmap(NULL, memory_span(m) >> PAGE_SHIFT, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m->state == MAP_FAILED) {
 		m->state = NULL;
 		goto fail;
@@ -65,9 +66,9 @@ fail:
 void memory_free(struct memory *m)
 {
 	if (m->state)
-		munmap(m->state, m->size >> PAGE_SHIFT);
+		munmap(m->state, memory_span(m) >> PAGE_SHIFT);
 	if (m->base)
-		munmap(m->base, m->size);
+		munmap(m->base, memory_span(m));
 	if (m->fd >= 0)
 		close(m->fd);
 	memset(m, 0, sizeof *m);
@@ -76,7 +77,7 @@ void memory_free(struct memory *m)
 
 /* Marks the pages of [off, off+len), just written, dirty, and tells the engine when translated code is among
  * them. Whoever translates marks the page first and reads its bytes then, so one of the two sees the other. */
-static void memory_touch(struct memory *m, uint64_t gpa, uint64_t off, uint64_t len)
+static void memory_touch(struct memory *m, uint64_t off, uint64_t len)
 {
 	bool code = false;
 
@@ -89,7 +90,7 @@ static void memory_touch(struct memory *m, uint64_t gpa, uint64_t off, uint64_t 
 			__atomic_fetch_or(&m->state[page], PAGE_DIRTY, __ATOMIC_RELAXED);
 	}
 	if (code && m->code_write)
-		m->code_write(m->code_write_opaque, gpa, len);
+		m->code_write(m->code_write_opaque, off, len);
 }
 
 void memory_written(struct memory *m, uint64_t gpa, uint64_t len)
@@ -97,7 +98,13 @@ void memory_written(struct memory *m, uint64_t gpa, uint64_t len)
 	uint64_t off = memory_offset(m, gpa, len);
 
 	if (len && off != MEMORY_NOT_RAM)
-		memory_touch(m, gpa, off, len);
+		memory_touch(m, off, len);
+}
+
+void memory_block_written(struct memory *m, uint64_t offset, uint64_t len)
+{
+	if (len)
+		memory_touch(m, offset, len);
 }
 
 int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len)
@@ -118,16 +125,25 @@ static void write_begin(struct memory *m)
 		m->write_begin(m->write_opaque);
 }
 
-static void write_end(struct memory *m, uint64_t gpa, uint64_t off, uint64_t len)
+static void write_end(struct memory *m, uint64_t off, uint64_t len)
 {
-	memory_touch(m, gpa, off, len);
+	memory_touch(m, off, len);
 	if (m->write_end)
-		m->write_end(m->write_opaque, gpa, len);
+		m->write_end(m->write_opaque, off, len);
+}
+
+void memory_block_write(struct memory *m, uint64_t offset, const void *buf, uint64_t len)
+{
+	if (len == 0)
+		return;
+	write_begin(m);
+	memcpy(m->base + offset, buf, len);
+	write_end(m, offset, len);
 }
 
 int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len)
 {
-	uint64_t off = memory_offset(m, gpa, len);
+	uint64_t off = memory_offset_writable(m, gpa, len);
 
 	if (len == 0)
 		return 0;
@@ -135,13 +151,13 @@ int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len)
 		return -EFAULT;
 	write_begin(m);
 	memcpy(m->base + off, buf, len);
-	write_end(m, gpa, off, len);
+	write_end(m, off, len);
 	return 0;
 }
 
 int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len)
 {
-	uint64_t off = memory_offset(m, gpa, len);
+	uint64_t off = memory_offset_writable(m, gpa, len);
 
 	if (len == 0)
 		return 0;
@@ -149,18 +165,18 @@ int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len)
 		return -EFAULT;
 	write_begin(m);
 	memset(m->base + off, byte, len);
-	write_end(m, gpa, off, len);
+	write_end(m, off, len);
 	return 0;
 }
 
 int memory_exchange8(struct memory *m, uint64_t gpa, uint8_t value, uint8_t *old)
 {
-	uint64_t off = memory_offset(m, gpa, 1);
+	uint64_t off = memory_offset_writable(m, gpa, 1);
 
 	if (off == MEMORY_NOT_RAM)
 		return -EFAULT;
 	write_begin(m);
 	*old = __atomic_exchange_n(m->base + off, value, __ATOMIC_SEQ_CST);
-	write_end(m, gpa, off, 1);
+	write_end(m, off, 1);
 	return 0;
 }

@@ -465,6 +465,57 @@ static void test_code_pages(void)
 	guest_free(g);
 }
 
+/* A block that is mapped read-only, and the same one where it may be written. */
+static void test_rom(void)
+{
+	struct guest *g = guest_4k();
+	struct cpu *cpu = &g->cpu;
+	uint64_t rom, gpa = 0xfffff000, other = 0xffff0000, walked;
+	void *hva;
+
+	CHECK_EQ(memory_add_block(&g->memory, PAGE_SIZE, &rom), 0);
+	CHECK_EQ(memory_map(&g->memory, gpa, PAGE_SIZE, rom, true), 0);
+	CHECK_EQ(memory_map(&g->memory, other, PAGE_SIZE, rom, false), 0);
+	map(g, 0x209000, gpa | P | W | U);
+	CHECK_OK(read8(cpu, 0x209010));
+	CHECK(mmu_tlb_hit(cpu, 0x209010, 8, cpu->tlb_mode, TLB_READ) == g->memory.base + rom + 0x10);
+	CHECK(!mmu_tlb_hit(cpu, 0x209010, 8, cpu->tlb_mode, TLB_WRITE));
+	CHECK(write8(cpu, 0x209010) == X_EXIT && cpu->exit.reason == EXIT_MMIO && cpu->exit.io.write);
+	CHECK(cpu->exit.io.addr == gpa + 0x10 && cpu->exit.io.size == 8 && cpu->exit.io.value == 1);
+	CHECK(!mmu_tlb_hit(cpu, 0x209010, 8, cpu->tlb_mode, TLB_WRITE));
+	CHECK_EQ(g->memory.base[rom + 0x10], 0);
+	CHECK_OK(mmu_fill(cpu, 0x209010, MMU_WRITE, &hva));
+	CHECK(!hva);
+	CHECK_OK(mmu_writable_pointer(cpu, 0x209010, 4, &hva));
+	CHECK(!hva);
+	CHECK_OK(fetch1(cpu, 0x209010));
+	map(g, 0x20a000, other | P | W | U);
+	CHECK_OK(write8(cpu, 0x20a010));
+	CHECK_EQ(g->memory.base[rom + 0x10], 1);
+	CHECK(g->memory.state[rom >> 12] & PAGE_DIRTY);
+	written_gpa = 0;
+	static const struct cpu_engine_hooks hooks = {.code_write = on_code_write};
+	hooked = g;
+	cpu->hooks = &hooks;
+	g->memory.state[rom >> 12] |= PAGE_HAS_CODE;
+	mmu_write_protect(cpu, rom);
+	CHECK(!mmu_tlb_hit(cpu, 0x20a010, 8, cpu->tlb_mode, TLB_WRITE));
+	CHECK_OK(write8(cpu, 0x20a010));
+	CHECK_EQ(written_gpa, rom + 0x10);
+	cpu->hooks = NULL;
+
+	/* a page table in it: no A, no D, no loop */
+	uint64_t entry = 0x300000 | P | W | U;
+	memory_block_write(&g->memory, rom, &entry, 8);
+	put(g, TABLES + 0x2010, gpa | P | W | U, 8); /* linear 0x400000 */
+	mmu_flush(cpu, true);
+	CHECK_OK(write8(cpu, 0x400008));
+	CHECK_EQ(get(g, 0x300008, 8), 1);
+	CHECK_EQ(g->memory.base[rom], P | W | U);
+	CHECK(mmu_translate_debug(cpu, 0x400008, &walked) && walked == 0x300008);
+	guest_free(g);
+}
+
 static unsigned flushes, page_flushes;
 static bool flushed_global;
 static void on_flush(struct cpu *cpu, bool global_too)
@@ -545,6 +596,7 @@ int main(void)
 	test_crossing();
 	test_mmio();
 	test_code_pages();
+	test_rom();
 	test_flush_hooks();
 	test_empty();
 	test_breakpoints();

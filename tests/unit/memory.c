@@ -79,6 +79,77 @@ static void large(void)
 	memory_free(&m);
 }
 
+static unsigned remaps;
+static void remapped(void *opaque)
+{
+	(void)opaque;
+	remaps++;
+}
+
+/* Blocks, and what is seen where they are mapped. */
+static void blocks(void)
+{
+	struct memory m;
+	uint64_t rom, vram;
+	uint32_t version = 0;
+	bool readonly;
+	uint8_t buf[8];
+
+	check("64 MiB once more", memory_init(&m, 64 << 20) == 0);
+	m.remapped = remapped;
+	check("blocks lie behind RAM", memory_add_block(&m, 0x20000, &rom) == 0 && rom == 64 << 20 &&
+	      memory_add_block(&m, 100, &vram) == 0 && vram == rom + 0x20000 && m.end == vram + PAGE_SIZE);
+	check("too large, or nothing", memory_add_block(&m, MEMORY_BLOCKS_MAX, &vram) == -ENOSPC &&
+	      memory_add_block(&m, 0, &vram) == -EINVAL && vram == rom + 0x20000);
+	check("not mapped, not seen", memory_hva(&m, 0xfffe0000, 1) == NULL && memory_offset_to_gpa(&m, rom) == MEMORY_NOT_RAM);
+	check("mapped", memory_map(&m, 0xfffe0000, 0x20000, rom, true) == 0 && memory_offset(&m, 0xfffffff0, 16) == rom + 0x1fff0);
+	check("whoever looks knows", remaps == 1 && memory_maps_changed(&m, &version) && !memory_maps_changed(&m, &version));
+	check("no byte beside it", memory_hva(&m, 0xfffdffff, 2) == NULL && memory_hva(&m, 0xfffffff0, 17) == NULL);
+	check("read-only", memory_offset_writable(&m, 0xfffe0000, 1) == MEMORY_NOT_RAM &&
+	      memory_write(&m, 0xfffe0000, "x", 1) == -EFAULT && memory_fill(&m, 0xfffe0000, 1, 1) == -EFAULT);
+	memory_block_write(&m, rom + 0x10000, "0123", 4);
+	check("its owner writes", memory_read(&m, 0xffff0000, buf, 4) == 0 && memcmp(buf, "0123", 4) == 0 &&
+	      (m.state[(rom + 0x10000) >> PAGE_SHIFT] & PAGE_DIRTY));
+
+	memory_write(&m, 0xf0000, "ABCD", 4);
+	check("over RAM below 1 MiB", memory_map(&m, 0xe0000, 0x20000, rom, true) == 0 &&
+	      memory_read(&m, 0xf0000, buf, 4) == 0 && memcmp(buf, "0123", 4) == 0);
+	check("a span over its edge is none", memory_hva(&m, 0xdffff, 2) == NULL && memory_hva(&m, 0xdf000, 0x1000) != NULL &&
+	      memory_hva(&m, 0xfffff, 2) == NULL);
+	check("the same bytes in two places", memory_offset(&m, 0xf0000, 1) == memory_offset(&m, 0xffff0000, 1));
+	memory_unmap(&m, 0xe0000, 0x20000, rom);
+	check("RAM again", memory_read(&m, 0xf0000, buf, 4) == 0 && memcmp(buf, "ABCD", 4) == 0);
+	check("RAM, read-only", memory_map(&m, 0xf0000, 0x4000, 0xf0000, true) == 0 &&
+	      memory_offset_rights(&m, 0xf0000, 4, &readonly) == 0xf0000 && readonly &&
+	      memory_offset_rights(&m, 0xf4000, 4, &readonly) == 0xf4000 && !readonly);
+	check("a span with a part that is read-only", memory_offset_rights(&m, 0xf3fff, 2, &readonly) == 0xf3fff && readonly &&
+	      memory_offset(&m, 0xc0000, 0x100000) == 0xc0000);
+	check("a hole", memory_map(&m, 0xc0000, 0x4000, MEMORY_NOT_RAM, false) == 0 && memory_hva(&m, 0xc0000, 1) == NULL &&
+	      memory_hva(&m, 0xc4000, 1) == m.base + 0xc4000 && memory_hva(&m, 0x100000, 1) == m.base + 0x100000);
+
+	check("RAM comes first", memory_map(&m, 0x200000, 0x1000, vram, false) == 0 && memory_offset(&m, 0x200000, 1) == 0x200000);
+	check("mapped over its end", memory_map(&m, (64 << 20) - 0x1000, 0x2000, rom, false) == 0 &&
+	      memory_offset(&m, (64 << 20) - 1, 1) == (64 << 20) - 1 && memory_offset(&m, 64 << 20, 1) == rom + 0x1000);
+	check("the older one is seen", memory_map(&m, 0xfff00000, 0x100000, 0, false) == 0 &&
+	      memory_offset(&m, 0xfffe0000, 1) == rom && memory_offset(&m, 0xfffdf000, 1) == 0xdf000);
+	memory_unmap(&m, 0xfffe0000, 0x20000, rom);
+	check("and when it goes, the younger", memory_offset(&m, 0xfffe0000, 0x20000) == 0xe0000);
+	check("what is not there is not unmapped", (memory_unmap(&m, 0xfff00000, 0x100000, 0x1000), memory_offset(&m, 0xfff00000, 1) == 0));
+	check("bad ones", memory_map(&m, 0x1234, 0x1000, rom, false) == -EINVAL && memory_map(&m, 0, 0, rom, false) == -EINVAL &&
+	      memory_map(&m, 0, 0x1000, m.end, false) == -EINVAL && memory_map(&m, UINT64_MAX & PAGE_MASK, 0x1000, rom, false) == -EINVAL &&
+	      memory_map(&m, 0, 0x10000, rom + 0x18000, false) == -EINVAL);
+	unsigned n = 0;
+	while (memory_map(&m, 0xd0000000 + n * 0x2000ull, 0x1000, rom, false) == 0)
+		n++;
+	check("so many, and no more", n + m.maps > n && m.maps == MEMORY_MAPS_MAX &&
+	      memory_offset(&m, 0xd0000000 + (n - 1) * 0x2000ull, 0x1000) == rom);
+	memory_unmap(&m, 0xd0000000, 0x1000, rom);
+	check("a wide one under all of them is cut up", memory_map(&m, 0xd0001000, 0x18000, rom + 0x8000, false) == 0 &&
+	      memory_offset(&m, 0xd0001000, 0x1000) == rom + 0x8000 && memory_offset(&m, 0xd0002000, 0x1000) == rom &&
+	      memory_offset(&m, 0xd0005000, 0x1000) == rom + 0xc000 && m.views <= 2 * MEMORY_MAPS_MAX);
+	memory_free(&m);
+}
+
 static void refusals(void)
 {
 	struct memory m;
@@ -108,6 +179,7 @@ int main(void)
 {
 	small();
 	large();
+	blocks();
 	refusals();
 	topics();
 	printf("%u passed, %u failed\n", passed, failed);

@@ -17,23 +17,23 @@
 /* ---- stores to translated code ---- */
 
 /* By the vCPU itself, which is about to store; cache_sync deals with it when it has. */
-static void hook_code_write(struct cpu *cpu, uint64_t gpa, uint64_t len)
+static void hook_code_write(struct cpu *cpu, uint64_t offset, uint64_t len)
 {
 	struct bt *bt = bt_of(cpu);
-	uint64_t end = gpa + len;
+	uint64_t end = offset + len;
 
 	if (bt->write_count && bt->write_count <= WRITES) {
-		uint64_t *start = &bt->write[bt->write_count - 1].gpa, *length = &bt->write[bt->write_count - 1].len;
+		uint64_t *start = &bt->write[bt->write_count - 1].offset, *length = &bt->write[bt->write_count - 1].len;
 
-		if (!((*start ^ gpa) & PAGE_MASK) && *start + *length <= (*start | ~PAGE_MASK) + 1) {
+		if (!((*start ^ offset) & PAGE_MASK) && *start + *length <= (*start | ~PAGE_MASK) + 1) {
 			end = *start + *length > end ? *start + *length : end;
-			*start = *start < gpa ? *start : gpa;
+			*start = *start < offset ? *start : offset;
 			*length = end - *start;
 			return;
 		}
 	}
 	if (bt->write_count < WRITES) {
-		bt->write[bt->write_count].gpa = gpa;
+		bt->write[bt->write_count].offset = offset;
 		bt->write[bt->write_count].len = len;
 	}
 	if (bt->write_count <= WRITES)
@@ -61,7 +61,7 @@ static const struct cpu_engine_hooks hooks = {
 };
 
 /* By a device, on any thread. */
-static void device_write(void *opaque, uint64_t gpa, uint64_t len) { cache_invalidate(opaque, gpa, len); }
+static void device_write(void *opaque, uint64_t offset, uint64_t len) { cache_invalidate(opaque, offset, len); }
 
 /* ---- out of translated code ---- */
 

@@ -192,7 +192,7 @@ struct mark {
 };
 
 struct block {
-	uint64_t rip, gpa, gpa2; /* gpa2: of the second page's first byte, when len2 */
+	uint64_t rip, offset, offset2; /* offset2: of the second page's first byte, when len2 */
 	uint32_t key;
 	uint32_t entry;        /* offset in the cache */
 	uint32_t begin, end;   /* of its code; what is rarely run lies apart, so that the rest is dense: */
@@ -289,7 +289,7 @@ struct bt_vm {
 	uint64_t epoch;       /* counts what vCPUs have to take notice of; read without the lock */
 	uint64_t watched[WATCHED]; /* GPA of the page that is watched since the epoch, or NOT_ACTIVE */
 	unsigned unsettled_count; /* pages that other vCPUs may still write to unnoticed; read without the lock */
-	struct { uint64_t gpa, epoch; } unsettled[UNSETTLED_MAX];
+	struct { uint64_t offset, epoch; } unsettled[UNSETTLED_MAX];
 	struct bt_stats stats;
 	FILE *perf_map;       /* NULL, or where perf looks for the names of generated code */
 };
@@ -322,7 +322,7 @@ struct bt {
 
 	/* This vCPU's stores to pages with code, noted before they are done; WRITES + 1: too many, all code goes. */
 	unsigned write_count;
-	struct { uint64_t gpa, len; } write[WRITES];
+	struct { uint64_t offset, len; } write[WRITES];
 
 	int tid;             /* the vCPU's thread while it is in run, for kick; atomic */
 	struct bt_stats stats;
@@ -346,7 +346,7 @@ void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg); /* its
  * instruction (it raises the fault, or there is nothing to translate). */
 uint32_t cache_find(struct bt *bt, uint32_t key);
 /* GPA of code at a linear address; false: not there, or not RAM. */
-bool cache_code_gpa(struct bt *bt, uint64_t linear, uint64_t *gpa);
+bool cache_code_offset(struct bt *bt, uint64_t linear, uint64_t *offset);
 /* Begins a block: room for BLOCK_CODE_MAX bytes, and what belongs to it. With the lock. */
 struct block *cache_begin(struct bt *bt);
 /* Ends it: enters it into the tables. Its id. With the lock. */
@@ -354,10 +354,10 @@ uint32_t cache_commit(struct bt *bt, struct block *b);
 uint32_t cache_block_at(const struct bt_vm *vm, uint32_t offset); /* whose code is it? NO_BLOCK: nobody's */
 /* Block `from`, left by its `link`, goes to `to` from now on; unless regions were reset since `resets`. */
 void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to, uint64_t resets);
-/* Code in [gpa, gpa+len) has been changed. Any thread. */
-void cache_invalidate(struct bt_vm *vm, uint64_t gpa, uint64_t len);
-void cache_watch(struct bt *bt, uint64_t gpa); /* stores to the page are noticed from now on. With the lock */
-void cache_unwatch(struct bt_vm *vm, uint64_t gpa); /* no longer, if it has no blocks. With the lock */
+/* Code in [offset, offset+len) has been changed. Any thread. */
+void cache_invalidate(struct bt_vm *vm, uint64_t offset, uint64_t len);
+void cache_watch(struct bt *bt, uint64_t offset); /* stores to the page are noticed from now on. With the lock */
+void cache_unwatch(struct bt_vm *vm, uint64_t offset); /* no longer, if it has no blocks. With the lock */
 /* Translated code has been left: takes notice of what other vCPUs did. Before any is entered again. */
 void cache_sync(struct bt *bt);
 void cache_activate(struct bt *bt); /* before run looks for code */
@@ -401,7 +401,7 @@ enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT, TAIL_HINT };
 /* An instruction of a block that the interpreter runs; lies with the block's rarely run code. */
 struct callout {
 	uint64_t rip, next; /* of the instruction, and of the one behind it */
-	uint64_t next_gpa;
+	uint64_t next_offset;
 	uint32_t block, key;
 	bool ends;          /* the block does not go on behind it */
 	bool fpu;           /* the block needs guest vector state live */
@@ -459,9 +459,9 @@ struct translator {
 	struct tail tail[TAILS_MAX];
 	bool ended;            /* the block is over */
 };
-/* Translates the code at gpa (linear address `linear`, RIP `rip`). NO_BLOCK as cache_find. */
+/* Translates the code at `offset` of the host mapping (linear address `linear`, RIP `rip`). NO_BLOCK as cache_find. */
 /* With the lock. */
-uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t gpa);
+uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t offset);
 struct tail *add_tail(struct translator *t, unsigned kind);
 uint64_t next_rip(const struct translator *t, const struct insn *i);
 static inline bool code64(const struct translator *t) { return (t->key & KEY_CODE) == KEY_CODE64; }

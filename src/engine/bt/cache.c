@@ -1,9 +1,10 @@
 /*
- * The translation cache: blocks keyed by guest physical address, RIP and mode; chaining; branch caches;
+ * The translation cache: blocks keyed by where their bytes lie in memory, RIP and mode; chaining; branch caches;
  * invalidation when their bytes change; eviction, a region at a time. All vCPUs of a VM share it.
  *
  * The cache's memory is mapped twice, once writable and once executable. RIP is part of the key so that
- * translations may have RIP-relative addresses and return addresses built in. What follows from address
+ * translations may have RIP-relative addresses and return addresses built in. Where bytes lie is their offset in the
+ * host mapping of memory, so what is mapped at which GPA does not matter to a block. What follows from address
  * translation (a branch to another page, an instruction across two) goes through the vCPU's own branch
  * cache, which TLB flushes empty, so a chain never outlives a mapping.
  *
@@ -62,7 +63,7 @@ static unsigned regions_wanted(void)
 
 int cache_init(struct bt_vm *vm)
 {
-	uint64_t pages = vm->memory->size >> PAGE_SHIFT;
+	uint64_t pages = memory_span(vm->memory) >> PAGE_SHIFT;
 	void *rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *rx;
 	int err;
 
@@ -113,7 +114,7 @@ void cache_free(struct bt_vm *vm)
 	if (vm->hash)
 		munmap(vm->hash, HASH_SIZE * sizeof(uint32_t));
 	if (vm->page)
-		munmap(vm->page, (vm->memory->size >> PAGE_SHIFT) * sizeof(uint32_t));
+		munmap(vm->page, (memory_span(vm->memory) >> PAGE_SHIFT) * sizeof(uint32_t));
 	if (vm->perf_map)
 		fclose(vm->perf_map);
 	vm->perf_map = NULL;
@@ -132,7 +133,7 @@ void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg)
 	tell(arg, "links between blocks", vm->links, LINKS_SIZE);
 	tell(arg, "marks of instructions", vm->marks, MARKS_SIZE);
 	tell(arg, "tables that find blocks", vm->hash, HASH_SIZE * sizeof(uint32_t));
-	tell(arg, "tables that find blocks", vm->page, (vm->memory->size >> PAGE_SHIFT) * sizeof(uint32_t));
+	tell(arg, "tables that find blocks", vm->page, (memory_span(vm->memory) >> PAGE_SHIFT) * sizeof(uint32_t));
 }
 
 /* ---- branch caches ---- */
@@ -304,7 +305,7 @@ void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to, uint6
 	lock_take(&vm->lock);
 	if (vm->resets == resets && l->kind == LINK_DIRECT && !l->to && !dead(source) && !dead(target) &&
 	    /* another page may be mapped otherwise the next time */
-	    !((source->gpa ^ target->gpa) & PAGE_MASK) && source->rip - source->gpa == target->rip - target->gpa) {
+	    !((source->offset ^ target->offset) & PAGE_MASK) && source->rip - source->offset == target->rip - target->offset) {
 		l->to = to;
 		l->next = target->incoming;
 		target->incoming = number;
@@ -343,48 +344,40 @@ static void unchain(struct bt_vm *vm, struct block *b)
 
 /* ---- tables ---- */
 
-static uint32_t hash_of(uint64_t gpa, uint64_t rip, uint32_t key)
+static uint32_t hash_of(uint64_t offset, uint64_t rip, uint32_t key)
 {
-	uint64_t h = (gpa ^ rip << 20 ^ (uint64_t)key << 40) * 0x9e3779b97f4a7c15ull;
+	uint64_t h = (offset ^ rip << 20 ^ (uint64_t)key << 40) * 0x9e3779b97f4a7c15ull;
 
 	return (uint32_t)(h >> 40) & (HASH_SIZE - 1);
 }
 
-static uint32_t *page_of(const struct bt_vm *vm, uint64_t gpa)
-{
-	uint64_t offset = memory_offset(vm->memory, gpa, 1);
+static uint32_t *page_of(const struct bt_vm *vm, uint64_t offset) { return &vm->page[offset >> PAGE_SHIFT]; }
 
-	return offset == MEMORY_NOT_RAM ? NULL : &vm->page[offset >> PAGE_SHIFT];
-}
-
-static uint8_t *state_of(const struct bt_vm *vm, uint64_t gpa)
-{
-	return &vm->memory->state[memory_offset(vm->memory, gpa, 1) >> PAGE_SHIFT];
-}
+static uint8_t *state_of(const struct bt_vm *vm, uint64_t offset) { return &vm->memory->state[offset >> PAGE_SHIFT]; }
 
 /* Two linear pages may be the same in memory. */
-static bool two_pages(const struct block *b) { return b->len2 && ((b->gpa ^ b->gpa2) & PAGE_MASK); }
+static bool two_pages(const struct block *b) { return b->len2 && ((b->offset ^ b->offset2) & PAGE_MASK); }
 
-static unsigned page_slot(const struct block *b, uint64_t page) { return (b->gpa & PAGE_MASK) != page; }
+static unsigned page_slot(const struct block *b, uint64_t page) { return (b->offset & PAGE_MASK) != page; }
 
-static void page_insert(struct bt_vm *vm, uint32_t id, uint64_t gpa)
+static void page_insert(struct bt_vm *vm, uint32_t id, uint64_t offset)
 {
 	struct block *b = vm_block(vm, id);
-	uint32_t *head = page_of(vm, gpa);
+	uint32_t *head = page_of(vm, offset);
 
-	b->page_next[page_slot(b, gpa & PAGE_MASK)] = *head;
+	b->page_next[page_slot(b, offset & PAGE_MASK)] = *head;
 	*head = id;
 }
 
-void cache_unwatch(struct bt_vm *vm, uint64_t gpa)
+void cache_unwatch(struct bt_vm *vm, uint64_t offset)
 {
-	if (!*page_of(vm, gpa))
-		__atomic_fetch_and(state_of(vm, gpa), (uint8_t)~PAGE_HAS_CODE, __ATOMIC_RELAXED);
+	if (!*page_of(vm, offset))
+		__atomic_fetch_and(state_of(vm, offset), (uint8_t)~PAGE_HAS_CODE, __ATOMIC_RELAXED);
 }
 
-static void page_remove(struct bt_vm *vm, uint32_t id, uint64_t gpa)
+static void page_remove(struct bt_vm *vm, uint32_t id, uint64_t offset)
 {
-	uint64_t page = gpa & PAGE_MASK;
+	uint64_t page = offset & PAGE_MASK;
 	uint32_t *p = page_of(vm, page);
 
 	while (*p && *p != id)
@@ -398,7 +391,7 @@ static void page_remove(struct bt_vm *vm, uint32_t id, uint64_t gpa)
 static void cache_remove(struct bt_vm *vm, uint32_t id)
 {
 	struct block *b = vm_block(vm, id);
-	uint32_t *p = &vm->hash[hash_of(b->gpa, b->rip, b->key)];
+	uint32_t *p = &vm->hash[hash_of(b->offset, b->rip, b->key)];
 
 	if (dead(b))
 		return;
@@ -407,9 +400,9 @@ static void cache_remove(struct bt_vm *vm, uint32_t id)
 	if (*p)
 		__atomic_store_n(p, b->hash_next, __ATOMIC_RELEASE);
 	__atomic_store_n(&b->dead, true, __ATOMIC_SEQ_CST);
-	page_remove(vm, id, b->gpa);
+	page_remove(vm, id, b->offset);
 	if (two_pages(b))
-		page_remove(vm, id, b->gpa2);
+		page_remove(vm, id, b->offset2);
 	unchain(vm, b);
 	branch_forget(vm, b);
 }
@@ -434,7 +427,7 @@ uint32_t cache_commit(struct bt *bt, struct block *b)
 {
 	struct bt_vm *vm = bt->vm;
 	struct region *r = &vm->region[vm->current];
-	uint32_t id = vm->current * REGION_BLOCKS + r->blocks, *head = &vm->hash[hash_of(b->gpa, b->rip, b->key)];
+	uint32_t id = vm->current * REGION_BLOCKS + r->blocks, *head = &vm->hash[hash_of(b->offset, b->rip, b->key)];
 
 	r->marks += b->insns;
 	r->links += b->link_count;
@@ -443,9 +436,9 @@ uint32_t cache_commit(struct bt *bt, struct block *b)
 	__atomic_store_n(&r->blocks, r->blocks + 1, __ATOMIC_RELEASE);
 	b->hash_next = *head;
 	__atomic_store_n(head, id, __ATOMIC_RELEASE);
-	page_insert(vm, id, b->gpa);
+	page_insert(vm, id, b->offset);
 	if (two_pages(b))
-		page_insert(vm, id, b->gpa2);
+		page_insert(vm, id, b->offset2);
 	bt->stats.blocks++;
 	bt->stats.insns += b->insns;
 	bt->stats.host_bytes += b->end - b->begin;
@@ -484,31 +477,30 @@ uint32_t cache_block_at(const struct bt_vm *vm, uint32_t offset)
 
 static bool overlaps(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len) { return a < b + b_len && b < a + a_len; }
 
-static void invalidate_in_page(struct bt_vm *vm, uint64_t gpa, uint64_t len)
+static void invalidate_in_page(struct bt_vm *vm, uint64_t offset, uint64_t len)
 {
-	uint64_t page = gpa & PAGE_MASK;
-	uint32_t *head = page_of(vm, gpa);
+	uint64_t page = offset & PAGE_MASK;
 
-	for (uint32_t id = head ? *head : NO_BLOCK, next; id; id = next) {
+	for (uint32_t id = *page_of(vm, offset), next; id; id = next) {
 		struct block *b = vm_block(vm, id);
 
 		next = b->page_next[page_slot(b, page)];
-		if (overlaps(gpa, len, b->gpa, b->len) || (b->len2 && overlaps(gpa, len, b->gpa2, b->len2))) {
+		if (overlaps(offset, len, b->offset, b->len) || (b->len2 && overlaps(offset, len, b->offset2, b->len2))) {
 			cache_remove(vm, id);
 			vm->stats.invalidated++;
 		}
 	}
 }
 
-void cache_invalidate(struct bt_vm *vm, uint64_t gpa, uint64_t len)
+void cache_invalidate(struct bt_vm *vm, uint64_t offset, uint64_t len)
 {
 	lock_take(&vm->lock);
 	vm->stats.code_writes++;
 	while (len) {
-		uint64_t room = PAGE_SIZE - (gpa & ~PAGE_MASK), n = room < len ? room : len;
+		uint64_t room = PAGE_SIZE - (offset & ~PAGE_MASK), n = room < len ? room : len;
 
-		invalidate_in_page(vm, gpa, n);
-		gpa += n;
+		invalidate_in_page(vm, offset, n);
+		offset += n;
 		len -= n;
 	}
 	lock_release(&vm->lock);
@@ -540,11 +532,11 @@ static uint64_t seen_by_others(const struct bt_vm *vm, const struct bt *self)
 }
 
 /* A new epoch, with a page that is watched since, or NOT_ACTIVE. With the lock. */
-static uint64_t epoch_begin(struct bt_vm *vm, uint64_t gpa)
+static uint64_t epoch_begin(struct bt_vm *vm, uint64_t offset)
 {
 	uint64_t epoch = vm->epoch + 1;
 
-	__atomic_store_n(&vm->watched[epoch % WATCHED], gpa, __ATOMIC_RELAXED);
+	__atomic_store_n(&vm->watched[epoch % WATCHED], offset, __ATOMIC_RELAXED);
 	__atomic_store_n(&vm->epoch, epoch, __ATOMIC_SEQ_CST);
 	return epoch;
 }
@@ -592,10 +584,10 @@ uint64_t cache_sum(const uint8_t *bytes, unsigned count, uint64_t sum)
 /* Are the guest's bytes still what the block was made from? */
 static bool unchanged(const struct bt_vm *vm, const struct block *b)
 {
-	uint64_t sum = cache_sum(memory_hva(vm->memory, b->gpa, b->len), b->len, 0);
+	uint64_t sum = cache_sum(vm->memory->base + b->offset, b->len, 0);
 
 	if (b->len2)
-		sum = cache_sum(memory_hva(vm->memory, b->gpa2, b->len2), b->len2, sum);
+		sum = cache_sum(vm->memory->base + b->offset2, b->len2, sum);
 	return sum == b->sum;
 }
 
@@ -619,30 +611,30 @@ static void settle(struct bt *bt)
 
 	vm->stats.compared += vm->unsettled_count;
 	for (unsigned n = 0; n < vm->unsettled_count; n++) {
-		compare_page(vm, vm->unsettled[n].gpa);
+		compare_page(vm, vm->unsettled[n].offset);
 		if (vm->unsettled[n].epoch > seen)
 			vm->unsettled[left++] = vm->unsettled[n];
 	}
 	__atomic_store_n(&vm->unsettled_count, left, __ATOMIC_RELEASE);
 }
 
-void cache_watch(struct bt *bt, uint64_t gpa)
+void cache_watch(struct bt *bt, uint64_t offset)
 {
-	uint8_t *state = state_of(bt->vm, gpa);
+	uint8_t *state = state_of(bt->vm, offset);
 	struct bt_vm *vm = bt->vm;
 	uint64_t epoch;
 
 	if (__atomic_load_n(state, __ATOMIC_RELAXED) & PAGE_HAS_CODE)
 		return;
 	__atomic_fetch_or(state, PAGE_HAS_CODE, __ATOMIC_SEQ_CST);
-	mmu_write_protect(bt->cpu, gpa);
+	mmu_write_protect(bt->cpu, offset);
 	if (vm->vcpus == 1)
 		return;
-	epoch = epoch_begin(vm, gpa & PAGE_MASK);
+	epoch = epoch_begin(vm, offset & PAGE_MASK);
 	if (seen_by_others(vm, bt) >= epoch)
 		return; /* all rest, and will drop their entries before they go on */
 	vm->stats.unsettled++;
-	vm->unsettled[vm->unsettled_count].gpa = gpa & PAGE_MASK;
+	vm->unsettled[vm->unsettled_count].offset = offset & PAGE_MASK;
 	vm->unsettled[vm->unsettled_count].epoch = epoch;
 	__atomic_store_n(&vm->unsettled_count, vm->unsettled_count + 1, __ATOMIC_RELEASE);
 	kick_laggards(vm, bt, epoch);
@@ -654,10 +646,10 @@ static void catch_up(struct bt *bt, uint64_t epoch)
 	struct bt_vm *vm = bt->vm;
 
 	for (uint64_t n = bt->seen + 1; n <= epoch && epoch - bt->seen < WATCHED; n++) {
-		uint64_t gpa = __atomic_load_n(&vm->watched[n % WATCHED], __ATOMIC_RELAXED);
+		uint64_t offset = __atomic_load_n(&vm->watched[n % WATCHED], __ATOMIC_RELAXED);
 
-		if (gpa != NOT_ACTIVE)
-			mmu_write_protect(bt->cpu, gpa);
+		if (offset != NOT_ACTIVE)
+			mmu_write_protect(bt->cpu, offset);
 	}
 	if (__atomic_load_n(&vm->epoch, __ATOMIC_SEQ_CST) - bt->seen >= WATCHED) /* some were overwritten, perhaps just now */
 		mmu_write_protect_all(bt->cpu);
@@ -674,7 +666,7 @@ static void take_writes(struct bt *bt)
 		return;
 	}
 	for (unsigned n = 0; n < count; n++)
-		cache_invalidate(bt->vm, bt->write[n].gpa, bt->write[n].len);
+		cache_invalidate(bt->vm, bt->write[n].offset, bt->write[n].len);
 }
 
 void cache_sync(struct bt *bt)
@@ -769,7 +761,7 @@ static void lock_with_room(struct bt *bt)
 
 /* ---- look-up ---- */
 
-bool cache_code_gpa(struct bt *bt, uint64_t linear, uint64_t *gpa)
+bool cache_code_offset(struct bt *bt, uint64_t linear, uint64_t *offset)
 {
 	struct cpu *cpu = bt->cpu;
 	uint8_t *hva = mmu_tlb_hit(cpu, linear, 1, fetch_mode(cpu), TLB_FETCH);
@@ -777,22 +769,22 @@ bool cache_code_gpa(struct bt *bt, uint64_t linear, uint64_t *gpa)
 
 	if (!hva && (mmu_fill(cpu, linear, MMU_FETCH, &p) != X_OK || !p))
 		return false;
-	*gpa = memory_offset_to_gpa(cpu->memory, (uint64_t)((uint8_t *)p - cpu->memory->base));
+	*offset = (uint64_t)((uint8_t *)p - cpu->memory->base);
 	return true;
 }
 
 /* The block for this code, or NO_BLOCK. With or without the lock. */
-static uint32_t look_up(struct bt *bt, uint32_t key, uint64_t linear, uint64_t gpa)
+static uint32_t look_up(struct bt *bt, uint32_t key, uint64_t linear, uint64_t offset)
 {
-	uint64_t rip = bt->cpu->rip, gpa2;
+	uint64_t rip = bt->cpu->rip, offset2;
 
-	for (uint32_t id = __atomic_load_n(&bt->vm->hash[hash_of(gpa, rip, key)], __ATOMIC_ACQUIRE); id;
+	for (uint32_t id = __atomic_load_n(&bt->vm->hash[hash_of(offset, rip, key)], __ATOMIC_ACQUIRE); id;
 	     id = __atomic_load_n(&bt_block(bt, id)->hash_next, __ATOMIC_ACQUIRE)) {
 		const struct block *b = bt_block(bt, id);
 
-		if (b->gpa != gpa || b->rip != rip || b->key != key)
+		if (b->offset != offset || b->rip != rip || b->key != key)
 			continue;
-		if (b->len2 && (!cache_code_gpa(bt, (linear | 0xfff) + 1, &gpa2) || gpa2 != b->gpa2))
+		if (b->len2 && (!cache_code_offset(bt, (linear | 0xfff) + 1, &offset2) || offset2 != b->offset2))
 			continue;
 		return id;
 	}
@@ -802,24 +794,24 @@ static uint32_t look_up(struct bt *bt, uint32_t key, uint64_t linear, uint64_t g
 uint32_t cache_find(struct bt *bt, uint32_t key)
 {
 	struct cpu *cpu = bt->cpu;
-	uint64_t rip = cpu->rip, linear = rip, gpa;
+	uint64_t rip = cpu->rip, linear = rip, offset;
 	uint32_t id;
 
 	if ((key & KEY_CODE) != KEY_CODE64)
 		linear = (uint32_t)(rip + cpu->seg[CS].base);
-	if (!cache_code_gpa(bt, linear, &gpa))
+	if (!cache_code_offset(bt, linear, &offset))
 		return NO_BLOCK;
 	if (__builtin_expect(bt->write_count != 0, 0)) /* an A bit, in a page with code */
 		take_writes(bt);
 	bt->stats.lookups++;
-	id = look_up(bt, key, linear, gpa);
+	id = look_up(bt, key, linear, offset);
 	if (id)
 		return id;
 	cpu_fpu_leave(cpu); /* struct assignments end in libc's memcpy, which uses vector registers */
 	lock_with_room(bt);
-	id = look_up(bt, key, linear, gpa); /* another vCPU may have been faster */
+	id = look_up(bt, key, linear, offset); /* another vCPU may have been faster */
 	if (!id)
-		id = translate(bt, key, rip, linear, gpa);
+		id = translate(bt, key, rip, linear, offset);
 	lock_release(&bt->vm->lock);
 	return id;
 }

@@ -58,13 +58,13 @@ static uint32_t enter_next(struct bt *bt, uint32_t key)
 static bool same_code(struct bt *bt, const struct callout *c, uint32_t key)
 {
 	struct cpu *cpu = bt->cpu;
-	uint64_t linear = c->next, gpa;
+	uint64_t linear = c->next, offset;
 
 	if (c->ends || cpu->rip != c->next || key != c->key)
 		return false;
 	if ((key & KEY_CODE) != KEY_CODE64)
 		linear = (uint32_t)(linear + cpu->seg[CS].base);
-	return cache_code_gpa(bt, linear, &gpa) && gpa == c->next_gpa;
+	return cache_code_offset(bt, linear, &offset) && offset == c->next_offset;
 }
 
 /* The routine `callout` calls this. 0: the block goes on; else what to leave it with.

@@ -99,7 +99,7 @@ uint64_t next_rip(const struct translator *t, const struct insn *i) { return wra
 /* A target in this page whose first instruction cannot reach into the next. */
 static bool chainable(const struct translator *t, uint64_t target)
 {
-	uint64_t offset = (t->b->gpa & 0xfff) + (target - t->b->rip);
+	uint64_t offset = (t->b->offset & 0xfff) + (target - t->b->rip);
 
 	return offset < PAGE_SIZE - INSN_MAX_LEN && !t->bt->unchained;
 }
@@ -335,7 +335,7 @@ static void emit_callout_data(struct translator *t, const struct tail *tail)
 	*c = (struct callout){ .block = t->id, .key = t->key, .ends = tail->ends, .fpu = b->fpu, .insn = *i };
 	c->rip = wrap_rip(t, b->rip + t->offset[tail->insn]);
 	c->next = wrap_rip(t, c->rip + i->len);
-	c->next_gpa = b->gpa + t->offset[tail->insn] + i->len;
+	c->next_offset = b->offset + t->offset[tail->insn] + i->len;
 	t->e->p += sizeof(*c);
 }
 
@@ -591,18 +591,19 @@ static bool decode_across(struct translator *t, uint64_t linear, unsigned bits, 
 {
 	struct cpu *cpu = t->cpu;
 	struct mmu_translation second;
+	uint64_t offset;
 	unsigned got;
 
 	if (mmu_translate(cpu, (linear | 0xfff) + 1, MMU_FETCH, &second) != X_OK ||
-	    memory_offset(t->bt->memory, second.gpa, PAGE_SIZE) == MEMORY_NOT_RAM)
+	    (offset = memory_offset(t->bt->memory, second.gpa, PAGE_SIZE)) == MEMORY_NOT_RAM)
 		return false;
-	cache_watch(t->bt, second.gpa);
+	cache_watch(t->bt, offset);
 	if (mmu_fetch(cpu, linear, t->bytes, INSN_MAX_LEN, &got) != X_OK)
 		return false;
 	decode_ahead(t, t->bytes, got, bits, true);
 	if (!t->count || t->insn[0].len <= first)
 		return false;
-	t->b->gpa2 = second.gpa;
+	t->b->offset2 = offset;
 	t->b->len2 = (uint16_t)(t->insn[0].len - first);
 	return true;
 }
@@ -694,11 +695,11 @@ static void emit_block(struct translator *t)
 	emit_tails(t);
 }
 
-uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t gpa)
+uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t offset)
 {
 	static __thread struct translator translator;
 	struct translator *t = &translator;
-	unsigned first = (unsigned)(PAGE_SIZE - (gpa & ~PAGE_MASK));
+	unsigned first = (unsigned)(PAGE_SIZE - (offset & ~PAGE_MASK));
 	unsigned avail = first < BLOCK_INSNS_MAX * INSN_MAX_LEN ? first : BLOCK_INSNS_MAX * INSN_MAX_LEN;
 	uint32_t id;
 
@@ -712,14 +713,14 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->ended = false;
 	t->b = cache_begin(bt);
 	t->b->rip = rip;
-	t->b->gpa = gpa;
+	t->b->offset = offset;
 	t->b->key = key;
 	t->id = (uint32_t)(t->b - bt->blocks);
-	cache_watch(bt, gpa);
-	__builtin_memcpy(t->bytes, memory_hva(bt->memory, gpa, avail), avail);
+	cache_watch(bt, offset);
+	__builtin_memcpy(t->bytes, bt->memory->base + offset, avail);
 	decode_ahead(t, t->bytes, avail, KEY_CODE_BITS(key), false);
 	if (!t->count && (first >= INSN_MAX_LEN || !decode_across(t, linear, KEY_CODE_BITS(key), first))) {
-		cache_unwatch(bt->vm, gpa);
+		cache_unwatch(bt->vm, offset);
 		return NO_BLOCK;
 	}
 	if (!unroll(t))
@@ -732,8 +733,8 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	id = cache_commit(bt, t->b);
 	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 32) + 128 <= BLOCK_COLD_MAX,
 		       "no other tail is longer than 32 bytes, a group's than 96, the one of a hint than 128");
-	LOG(LOG_BT, "block %u at %#llx gpa %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
-	    (unsigned long long)gpa, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
+	LOG(LOG_BT, "block %u at %#llx offset %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
+	    (unsigned long long)offset, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
 	return id;
 }
 

@@ -138,6 +138,7 @@ static void enter(struct check *c)
 {
 	if (!c->vm->copied)
 		check_mirror_copy_all(c->vm);
+	check_mirror_maps(c);
 	cpu_copy_state(c->second, c->first);
 	store_log_empty(&c->second_log);
 	check_mirror_take_over(c);

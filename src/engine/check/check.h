@@ -56,7 +56,7 @@ struct ask {
 struct late_write {
 	struct late_write *next;
 	unsigned ask;
-	uint64_t gpa, len;
+	uint64_t offset, len;
 	uint8_t bytes[];
 };
 
@@ -122,6 +122,7 @@ struct check_vm {
 	struct memory *memory; /* the first side's */
 	struct memory copy;    /* the second side's */
 	bool copied;
+	uint32_t maps_version; /* that the copy has */
 	pthread_mutex_t lock; /* see above */
 	uint32_t waiting;     /* threads that want it; atomic */
 	struct check *vcpu;   /* NULL: none yet */
@@ -149,7 +150,9 @@ void check_mirror_take_over(struct check *c);
 bool check_mirror_same(struct check *c);
 /* All pages that were written since the last time. False: c->what. */
 bool check_mirror_pages_same(struct check *c);
-void check_mirror_write(struct check_vm *vm, uint64_t gpa, const void *bytes, uint64_t len);
+void check_mirror_write(struct check_vm *vm, uint64_t offset, const void *bytes, uint64_t len);
+/* Between blocks: what is mapped where, to the second side. */
+void check_mirror_maps(struct check *c);
 
 /* compare.c: after a block. `vectors`: it had vector instructions. False: a difference, and c->what. */
 bool check_compare(struct check *c, bool vectors);

@@ -196,7 +196,7 @@ static bool vectors_same(struct check *c)
 
 static unsigned pages_interval(const struct check *c)
 {
-	uint64_t pages = c->vm->memory->size >> PAGE_SHIFT;
+	uint64_t pages = c->vm->memory->end >> PAGE_SHIFT;
 
 	if (log_on(LOG_CHECK))
 		return 1;

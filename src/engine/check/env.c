@@ -208,7 +208,7 @@ static void play_late_writes(struct check *c, unsigned ask)
 	for (struct late_write *w = c->late; w; w = w->next)
 		if (w->ask == ask) {
 			cpu_fpu_leave(c->second); /* for memcpy */
-			check_mirror_write(c->vm, w->gpa, w->bytes, w->len);
+			check_mirror_write(c->vm, w->offset, w->bytes, w->len);
 		}
 }
 

@@ -27,7 +27,7 @@ static void write_begin(void *opaque)
 }
 
 /* The first side is asking the machine something, and the second has yet to get there. */
-static void write_later(struct check *c, uint64_t gpa, uint64_t len)
+static void write_later(struct check *c, uint64_t offset, uint64_t len)
 {
 	struct late_write *w = malloc(sizeof *w + len);
 
@@ -36,21 +36,21 @@ static void write_later(struct check *c, uint64_t gpa, uint64_t len)
 		c->late_lost = true;
 		return;
 	}
-	*w = (struct late_write){.ask = c->ask_count - 1, .gpa = gpa, .len = len};
-	memcpy(w->bytes, memory_hva(c->vm->memory, gpa, len), len);
+	*w = (struct late_write){.ask = c->ask_count - 1, .offset = offset, .len = len};
+	memcpy(w->bytes, c->vm->memory->base + offset, len);
 	*c->late_end = w;
 	c->late_end = &w->next;
 }
 
-static void write_end(void *opaque, uint64_t gpa, uint64_t len)
+static void write_end(void *opaque, uint64_t offset, uint64_t len)
 {
 	struct check_vm *vm = opaque;
 
-	if (vm->copied) {
+	if (vm->copied && len) {
 		if (vm->vcpu && vm->vcpu->running)
-			write_later(vm->vcpu, gpa, len);
+			write_later(vm->vcpu, offset, len);
 		else
-			check_mirror_write(vm, gpa, memory_hva(vm->memory, gpa, len), len);
+			check_mirror_write(vm, offset, vm->memory->base + offset, len);
 	}
 	pthread_mutex_unlock(&vm->lock);
 }
@@ -76,18 +76,25 @@ void check_mirror_free(struct check_vm *vm)
 	memory_free(&vm->copy);
 }
 
-void check_mirror_write(struct check_vm *vm, uint64_t gpa, const void *bytes, uint64_t len)
+void check_mirror_write(struct check_vm *vm, uint64_t offset, const void *bytes, uint64_t len)
 {
-	uint8_t *to = memory_hva(&vm->copy, gpa, len);
+	memcpy(vm->copy.base + offset, bytes, len);
+}
 
-	if (to && bytes)
-		memcpy(to, bytes, len);
+void check_mirror_maps(struct check *c)
+{
+	struct check_vm *vm = c->vm;
+
+	if (!memory_maps_changed(vm->memory, &vm->maps_version))
+		return;
+	memory_copy_maps(&vm->copy, vm->memory);
+	mmu_flush(c->second, true);
 }
 
 /* Holes of the memfd have never been written. */
 void check_mirror_copy_all(struct check_vm *vm)
 {
-	off_t size = (off_t)vm->memory->size, from, to = 0;
+	off_t size = (off_t)vm->memory->end, from, to = 0;
 
 	while ((from = lseek(vm->memory->fd, to, SEEK_DATA)) >= 0 && from < size) {
 		to = lseek(vm->memory->fd, from, SEEK_HOLE);
@@ -116,7 +123,7 @@ static bool any_marked(const uint8_t *state)
 /* Pages that PAGE_UNCOMPARED marks in m: `each` for one after the other, while it returns true. */
 static bool marked_pages(struct check *c, struct memory *m, bool (*each)(struct check *c, uint64_t offset))
 {
-	uint64_t pages = m->size >> PAGE_SHIFT, next;
+	uint64_t pages = m->end >> PAGE_SHIFT, next;
 
 	for (uint64_t i = 0; i < pages; i = next) {
 		next = i + 64 < pages ? i + 64 : pages;
