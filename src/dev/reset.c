@@ -1,8 +1,8 @@
 /*
  * Reset control register 0xcf9 and system control port A. See reset.h.
  *
- * 0xcf9 lies inside the dword of PCI's configuration address, 0xcf8. It answers to byte accesses only: a
- * wider access is meant for a PCI host bridge, which this machine has not.
+ * 0xcf9 lies inside the dword of PCI's configuration address, 0xcf8: the ports are registered there (pci/host.c), which
+ * calls reset_control_read and reset_control_write for byte accesses.
  *
  * Called under vm->lock. Source: ICH10 data sheet 13.7 "Processor Interface Registers".
  */
@@ -14,7 +14,6 @@
 
 #include "mem/bus.h"
 
-#define CONFIG_ADDRESS 0xcf8
 #define PORT_A 0x92
 
 #define RST_CPU 0x04      /* 0 → 1: reset */
@@ -29,21 +28,13 @@ struct reset_control {
 	void *opaque;
 };
 
-static uint64_t control_read(void *dev, uint64_t offset, unsigned size)
+uint8_t reset_control_read(const struct reset_control *r) { return r->control; }
+
+void reset_control_write(struct reset_control *r, uint8_t value)
 {
-	struct reset_control *r = dev;
+	bool asserted = value & ~r->control & RST_CPU;
 
-	return offset == 1 && size == 1 ? r->control : UINT64_MAX;
-}
-
-static void control_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
-{
-	struct reset_control *r = dev;
-
-	if (offset != 1 || size != 1)
-		return;
-	bool asserted = value & ~(uint64_t)r->control & RST_CPU;
-	r->control = (uint8_t)value & RST_WRITABLE;
+	r->control = value & RST_WRITABLE;
 	if (asserted)
 		r->reset(r->opaque);
 }
@@ -67,7 +58,6 @@ static void port_a_write(void *dev, uint64_t offset, uint64_t value, unsigned si
 		r->reset(r->opaque);
 }
 
-static const struct bus_ops control_ops = {.read = control_read, .write = control_write, .max_size = 4};
 static const struct bus_ops port_a_ops = {.read = port_a_read, .write = port_a_write, .max_size = 1};
 
 void reset_reset(struct reset_control *r)
@@ -86,8 +76,7 @@ struct reset_control *reset_new(struct bus *pio, void (*reset)(void *opaque), vo
 	r->reset = reset;
 	r->opaque = opaque;
 	reset_reset(r);
-	if ((err = bus_register(pio, CONFIG_ADDRESS, 4, &control_ops, r, "reset-control")) ||
-	    (err = bus_register(pio, PORT_A, 1, &port_a_ops, r, "port-a"))) {
+	if ((err = bus_register(pio, PORT_A, 1, &port_a_ops, r, "port-a"))) {
 		free(r);
 		errno = -err;
 		return NULL;

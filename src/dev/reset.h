@@ -19,6 +19,9 @@ struct reset_control;
 /* `reset` asks the machine for a reset. NULL: errno. */
 struct reset_control *reset_new(struct bus *pio, void (*reset)(void *opaque), void *opaque);
 void reset_free(struct reset_control *r);
+/* Byte accesses of RESET_PORT, from the configuration ports of PCI that it lies in. */
+uint8_t reset_control_read(const struct reset_control *r);
+void reset_control_write(struct reset_control *r, uint8_t value);
 void reset_reset(struct reset_control *r); /* registers as after power-on */
 
 #endif

@@ -34,13 +34,37 @@ enum { SVR_ENABLED_SPURIOUS_FF = 0x1ff, LVT_EXTINT = 0x700, LVT_NMI = 0x400 };
 
 /* ---- interrupt lines ---- */
 
-static void gsi_set(void *opaque, unsigned gsi, int level)
+static void gsi_update(struct pc *pc, unsigned gsi)
 {
-	struct pc *pc = opaque;
+	int level = (pc->isa_levels | pc->pci_levels) >> gsi & 1;
 
 	if (gsi < ISA_IRQS)
 		pic_set_irq(pc->pic, gsi == GSI_TIMER ? ISA_IRQ_TIMER : gsi, level);
 	ioapic_set_irq(pc->ioapic, gsi, level);
+}
+
+static void set_level(uint32_t *levels, unsigned gsi, int level)
+{
+	*levels = level ? *levels | 1u << gsi : *levels & ~(1u << gsi);
+}
+
+static void gsi_set(void *opaque, unsigned gsi, int level)
+{
+	struct pc *pc = opaque;
+
+	if (gsi >= IOAPIC_PINS)
+		return;
+	set_level(&pc->isa_levels, gsi, level);
+	gsi_update(pc, gsi);
+}
+
+/* What the chip set routes PCI's interrupts to. */
+static void pci_gsi_set(void *opaque, unsigned gsi, int level)
+{
+	struct pc *pc = opaque;
+
+	set_level(&pc->pci_levels, gsi, level);
+	gsi_update(pc, gsi);
 }
 
 static struct irq_line gsi_line(struct pc *pc, unsigned gsi)
@@ -62,6 +86,16 @@ static void ioapic_deliver(void *opaque, const struct lapic_message *m)
 	struct pc *pc = opaque;
 
 	lapic_bus_deliver(&pc->lapics, m, NULL);
+}
+
+static void pci_intx(void *opaque, unsigned slot, unsigned pin, int level)
+{
+	piix_set_intx(&((struct pc *)opaque)->piix, slot, pin, level);
+}
+
+static void pci_msi(void *opaque, uint64_t address, uint32_t data)
+{
+	lapic_bus_deliver_msi(&((struct pc *)opaque)->lapics, address, data);
 }
 
 /* ---- what local APICs ask of the machine ---- */
@@ -225,6 +259,34 @@ static int new_devices(struct vm *vm)
 	return pc->kvmclock ? 0 : -errno;
 }
 
+static int new_pci(struct vm *vm)
+{
+	struct pc *pc = vm->pc;
+	const struct pci_bus_config config = {
+		.memory = &vm->memory,
+		.pio = &vm->pio,
+		.mmio = &vm->mmio,
+		.set_intx = pci_intx,
+		.msi = pci_msi,
+		.opaque = pc,
+	};
+	int r;
+
+	if (!(pc->pci = pci_bus_new(&config)))
+		return -errno;
+	if ((r = pci_config_ports_init(&pc->config_ports, &vm->pio, pc->pci, pc->reset)) < 0 ||
+	    (r = i440fx_init(&pc->i440fx, pc->pci)) < 0 || (r = piix_init(&pc->piix, pc->pci, pci_gsi_set, pc)) < 0)
+		return r;
+	return 0;
+}
+
+static void free_pci(struct pc *pc)
+{
+	piix_free(&pc->piix);
+	i440fx_free(&pc->i440fx);
+	pci_bus_free(pc->pci);
+}
+
 /* Devices for test kernels. */
 static int new_test_devices(struct vm *vm)
 {
@@ -263,7 +325,7 @@ int pc_new(struct vm *vm)
 	pc->vm = vm;
 	vm->pc = pc;
 	if ((r = new_lapics(vm)) < 0 || (r = new_interrupt_controllers(vm)) < 0 || (r = new_devices(vm)) < 0 ||
-	    (r = new_test_devices(vm)) < 0 || (r = devices_new(vm)) < 0 || (r = write_tables(vm)) < 0)
+	    (r = new_pci(vm)) < 0 || (r = new_test_devices(vm)) < 0 || (r = devices_new(vm)) < 0 || (r = write_tables(vm)) < 0)
 		return r;
 	return 0;
 }
@@ -275,6 +337,7 @@ void pc_free(struct vm *vm)
 	if (!pc)
 		return;
 	devices_free(vm);
+	free_pci(pc);
 	if (pc->testdev)
 		testdev_free(pc->testdev);
 	if (pc->debug_exit)

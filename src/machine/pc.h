@@ -6,12 +6,17 @@
 #define RINGSIDE_PC_H
 
 #include "irq/lapic.h"
+#include "pci/host.h"
+#include "pci/i440fx.h"
+#include "pci/piix.h"
 
 struct vm;
 
 struct pc {
 	struct vm *vm;
 	struct lapic_bus lapics; /* the local APICs themselves belong to the vCPUs */
+	/* What drives the interrupt lines, a bit a GSI: a line is high while any does. */
+	uint32_t isa_levels, pci_levels;
 	struct pic *pic;
 	struct ioapic *ioapic;
 	struct pit *pit;
@@ -20,6 +25,10 @@ struct pc {
 	struct uart *com1;
 	struct i8042 *i8042;
 	struct reset_control *reset;
+	struct pci_bus *pci;
+	struct pci_config_ports config_ports;
+	struct i440fx i440fx;
+	struct piix piix;
 	struct kvmclock *kvmclock;
 	struct debug_exit *debug_exit; /* NULL unless asked for */
 	struct debug_console *debug_console;

@@ -21,6 +21,7 @@
 #define PCI_BARS 6
 #define PCI_ROM 6 /* index of the expansion ROM in pci_device.bar */
 #define PCI_CONFIG_SIZE 4096u /* 256 without PCI Express */
+#define PCI_HOLE_END 0xfec00000ull /* functions get memory addresses below it, or above RAM */
 
 struct pci_bus;
 struct pci_device;
@@ -64,11 +65,12 @@ enum pci_bar_kind {
 struct pci_bar {
 	enum pci_bar_kind kind;
 	uint64_t size;            /* 0: none */
-	const struct bus_ops *ops; /* NULL: `block_offset` is mapped as memory */
+	const struct bus_ops *ops; /* NULL: reads as zero, but for an MSI-X table or a block */
 	void *opaque;
 	const char *name;
-	uint64_t block_offset;    /* of memory_add_block; guest accesses go straight to host memory */
+	bool is_block;            /* memory_add_block's: guest accesses go straight to host memory */
 	bool block_readonly;
+	uint64_t block_offset;
 	bool mapped;
 	uint64_t address;         /* while mapped */
 };
@@ -76,9 +78,11 @@ struct pci_bar {
 struct pci_msix {
 	bool present;
 	unsigned vectors, capability; /* how many; offset of the capability */
+	unsigned bar;
+	uint32_t offset; /* of the table in that BAR */
 	struct { uint64_t address; uint32_t data, control; } *entry;
 	uint8_t *pending; /* a bit a vector */
-	bool *used;       /* reserved for the device's own bookkeeping */
+	struct bus_ops ops; /* of the BAR: the table, and the device's own registers around it */
 };
 
 struct pci_device {
@@ -94,11 +98,13 @@ struct pci_device {
 	struct pci_msix msix;
 	unsigned msi_capability; /* 0: none */
 	unsigned capability_end; /* where the next one goes */
-	int intx_level;
+	int intx_level;     /* what the device wants */
+	bool intx_asserted; /* what the bus sees: not while it is disabled, or messages are on */
 };
 
 struct pci_bus *pci_bus_new(const struct pci_bus_config *config); /* NULL: errno */
 void pci_bus_free(struct pci_bus *b);                             /* no device is on it any more */
+struct pci_device *pci_bus_device(const struct pci_bus *b, unsigned devfn); /* NULL: none */
 
 /* Puts a function on the bus. devfn -1: the first free slot. 0, -EBUSY when it is taken, -ENOSPC, -ENOMEM. */
 int pci_device_init(struct pci_device *d, struct pci_bus *bus, int devfn, const struct pci_info *info,

@@ -25,6 +25,7 @@
 	X(LOG_RTC, "rtc", "CMOS clock") \
 	X(LOG_UART, "uart", "16550A serial port") \
 	X(LOG_ACPI, "acpi", "ACPI registers and tables") \
+	X(LOG_PCI, "pci", "PCI configuration space, address registers") \
 	X(LOG_BOOT, "boot", "loading of kernels") \
 	X(LOG_KVMPV, "kvmpv", "KVM paravirtual clock and hypercalls")
 

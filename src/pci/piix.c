@@ -1,0 +1,104 @@
+/*
+ * PIIX3 ISA bridge. See piix.h.
+ *
+ * Called under vm->lock. Source: Intel 82371FB/82371SB data sheet (290550), chapter 2.
+ */
+#include "pci/piix.h"
+
+enum {
+	IORT = 0x4c, XBCS = 0x4e, PIRQRC = 0x60, TOM = 0x69, MSTAT = 0x6a, MBIRQ = 0x70, MBDMA = 0x76, PCSC = 0x78,
+	APICBASE = 0x80, DLC = 0x82, SMICNTL = 0xa0, SMIEN = 0xa2, SEE = 0xa4, FTMR = 0xa8, SMIREQ = 0xaa, CTLTMR = 0xac,
+	CTHTMR = 0xae,
+};
+
+#define COMMAND_WIRED 0x0007
+#define COMMAND_SPECIAL_CYCLES 0x0008
+#define STATUS_MEDIUM 0x0200
+#define ROUTE_DISABLED 0x80
+#define ROUTE_IRQ 0x0f
+#define ROUTABLE 0xdef8u /* IRQ 3 to 7, 9 to 12, 14, 15 */
+
+static unsigned pirq_of(unsigned slot, unsigned pin) { return (slot + pin - 1) % PIIX_PIRQS; }
+
+static int route(const struct piix *p, unsigned pirq)
+{
+	uint8_t reg = p->isa.config[PIRQRC + pirq];
+
+	return (reg & ROUTE_DISABLED) || !(ROUTABLE >> (reg & ROUTE_IRQ) & 1) ? -1 : reg & ROUTE_IRQ;
+}
+
+int piix_irq(const struct piix *p, unsigned slot, unsigned pin) { return route(p, pirq_of(slot, pin)); }
+
+static void update(struct piix *p)
+{
+	uint16_t driven = 0;
+
+	for (unsigned i = 0; i < PIIX_PIRQS; i++)
+		if (p->slots[i] && route(p, i) >= 0)
+			driven |= (uint16_t)(1u << route(p, i));
+	uint16_t changed = driven ^ p->driven;
+	p->driven = driven;
+	for (unsigned irq = 0; irq < 16; irq++)
+		if (changed >> irq & 1)
+			p->set_irq(p->opaque, irq, driven >> irq & 1);
+}
+
+void piix_set_intx(struct piix *p, unsigned slot, unsigned pin, int level)
+{
+	uint8_t *slots = &p->slots[pirq_of(slot, pin)];
+
+	*slots = level ? *slots + 1 : *slots - 1;
+	update(p);
+}
+
+void piix_route(struct piix *p)
+{
+	for (unsigned i = 0; i < PIIX_PIRQS; i++)
+		p->isa.config[PIRQRC + i] = i < 2 ? 10 : 11;
+	update(p);
+}
+
+static void isa_written(void *opaque, unsigned offset, unsigned size)
+{
+	if (offset < PIRQRC + PIIX_PIRQS && offset + size > PIRQRC)
+		update(opaque);
+}
+
+static const struct pci_device_ops isa_ops = {.config_written = isa_written};
+
+static void isa_registers(struct pci_device *d)
+{
+	static const struct { uint8_t offset, value, writable; } reg[] = {
+		{IORT, 0x4d, 0x7f}, {XBCS, 0x03, 0xff}, {XBCS + 1, 0x00, 0x01},
+		{PIRQRC, 0x80, 0x8f}, {PIRQRC + 1, 0x80, 0x8f}, {PIRQRC + 2, 0x80, 0x8f}, {PIRQRC + 3, 0x80, 0x8f},
+		{TOM, 0x02, 0xfe}, {MSTAT, 0x00, 0x80}, {MSTAT + 1, 0x00, 0x60}, {MBIRQ, 0x80, 0xef},
+		{MBDMA, 0x0c, 0x8f}, {MBDMA + 1, 0x0c, 0x8f}, {PCSC, 0x02, 0xff}, {PCSC + 1, 0x00, 0xff},
+		{APICBASE, 0x00, 0x7f}, {DLC, 0x00, 0x0f}, {SMICNTL, 0x08, 0x1d}, {SMIEN, 0x00, 0xff}, {SMIEN + 1, 0x00, 0x01},
+		{SEE, 0x00, 0xff}, {SEE + 1, 0x00, 0xff}, {SEE + 2, 0x00, 0xff}, {SEE + 3, 0x00, 0xe0},
+		{FTMR, 0x0f, 0xff}, {SMIREQ, 0x00, 0xff}, {SMIREQ + 1, 0x00, 0x01}, {CTLTMR, 0x00, 0xff}, {CTHTMR, 0x00, 0xff},
+	};
+
+	pci_put16(d->config + 4, COMMAND_WIRED);
+	pci_put16(d->writable + 4, COMMAND_SPECIAL_CYCLES);
+	pci_put16(d->config + 6, STATUS_MEDIUM);
+	for (unsigned i = 0; i < sizeof reg / sizeof reg[0]; i++) {
+		d->config[reg[i].offset] = reg[i].value;
+		d->writable[reg[i].offset] = reg[i].writable;
+	}
+}
+
+int piix_init(struct piix *p, struct pci_bus *bus, void (*set_irq)(void *opaque, unsigned irq, int level), void *opaque)
+{
+	static const struct pci_info isa = {.name = "piix3-isa", .vendor = 0x8086, .device = 0x7000,
+					    .class_code = 0x060100, .multifunction = true};
+	int r = pci_device_init(&p->isa, bus, PCI_DEVFN(PIIX_SLOT, 0), &isa, &isa_ops, p);
+
+	if (r < 0)
+		return r;
+	p->set_irq = set_irq;
+	p->opaque = opaque;
+	isa_registers(&p->isa);
+	return 0;
+}
+
+void piix_free(struct piix *p) { pci_device_free(&p->isa); }
