@@ -116,7 +116,7 @@ static void unmap_bar(struct pci_device *d, unsigned n)
 	if (!bar->mapped)
 		return;
 	if (bar->is_block)
-		memory_unmap(c->memory, bar->address, bar->size);
+		memory_unmap(c->memory, bar->address, bar->size, bar->block_offset);
 	bus_unregister(bar->kind == PCI_BAR_IO ? c->pio : c->mmio, bar->address);
 	bar->mapped = false;
 }
@@ -420,28 +420,4 @@ int pci_dma_map(struct pci_device *d, uint64_t gpa, uint64_t len, enum dma_direc
 void pci_dma_unmap(struct pci_device *d, struct dma_span *span, uint64_t written)
 {
 	dma_unmap(d->bus->config.memory, span, written);
-}
-
-/* Until blocks of memory are there. */
-__attribute__((weak)) int memory_add_block(struct memory *m, uint64_t size, uint64_t *offset)
-{
-	(void)m;
-	(void)size;
-	(void)offset;
-	return -ENOSPC;
-}
-__attribute__((weak)) int memory_map(struct memory *m, uint64_t gpa, uint64_t len, uint64_t offset, bool readonly)
-{
-	(void)m;
-	(void)gpa;
-	(void)len;
-	(void)offset;
-	(void)readonly;
-	return -ENOSPC;
-}
-__attribute__((weak)) void memory_unmap(struct memory *m, uint64_t gpa, uint64_t len)
-{
-	(void)m;
-	(void)gpa;
-	(void)len;
 }
