@@ -42,6 +42,9 @@ SEEN := -fsanitize=thread -Wno-tsan
 endif
 LDFLAGS_ALL += -pthread
 
+# Debian's libraries; packages.txt has their packages. slirp.pc asks for GLib's, which nothing here needs.
+LIBS := -lslirp
+
 SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c)
 ASM := $(wildcard src/*/*/*.S)
 OBJ := $(SRC:%.c=$(B)/%.o) $(ASM:%.S=$(B)/%.o)
@@ -60,7 +63,7 @@ SAY = $(if $(V),,@echo '  $(1)	$(2)';)
 all: $(B)/ringside
 
 $(B)/ringside: $(OBJ)
-	$(call SAY,LINK,$@)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^
+	$(call SAY,LINK,$@)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # Everything but main, for tests.
 $(B)/libringside.a: $(LIB_OBJ)
@@ -79,7 +82,7 @@ UNIT_SRC := $(wildcard tests/unit/*.c tests/fuzz/*.c)
 UNIT := $(UNIT_SRC:%.c=$(B)/%)
 $(UNIT): $(B)/%: %.c $(B)/libringside.a
 	@mkdir -p $(dir $@)
-	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(LDFLAGS_ALL) -o $@ $< $(B)/libringside.a $$(sed -n 's,^// LIBS: ,,p' $<)
+	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(LDFLAGS_ALL) -o $@ $< $(B)/libringside.a $(LIBS) $$(sed -n 's,^// LIBS: ,,p' $<)
 
 unit: $(UNIT)
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
+#include "cmd/option_net.h"
 #include "dev/debug.h"
 #include "util/log.h"
 
@@ -23,8 +24,7 @@ struct option {
 	int (*set)(struct run_options *o, const char *value);
 };
 
-static int bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static int bad(const char *fmt, ...)
+int option_bad(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -98,17 +98,17 @@ static int set_memory(struct run_options *o, const char *v)
 	uint64_t n;
 
 	if (!number(v, &n, &end))
-		return bad("--memory %s: a size like 512M or 2G is wanted", v);
+		return option_bad("--memory %s: a size like 512M or 2G is wanted", v);
 	if (*end != '\0') {
 		unit = strchr(units, *end >= 'a' ? *end - 'a' + 'A' : *end);
 		if (!unit || end[1] != '\0')
-			return bad("--memory %s: unknown unit; K, M, G or T are wanted, and a plain number is MiB", v);
+			return option_bad("--memory %s: unknown unit; K, M, G or T are wanted, and a plain number is MiB", v);
 		shift = 10 * (unsigned)(unit - units + 1);
 	}
 	if (n == 0)
-		return bad("--memory %s: a guest without memory cannot run", v);
+		return option_bad("--memory %s: a guest without memory cannot run", v);
 	if (n > (uint64_t)INT64_MAX >> shift)
-		return bad("--memory %s: more than this host has", v);
+		return option_bad("--memory %s: more than this host has", v);
 	o->vm.memory_size = ((n << shift) + PAGE_SIZE - 1) & PAGE_MASK;
 	return 0;
 }
@@ -119,7 +119,7 @@ static int set_cpus(struct run_options *o, const char *v)
 	uint64_t n;
 
 	if (!number(v, &n, &end) || *end || n < 1 || n > VCPUS_MAX)
-		return bad("--cpus %s: a number from 1 to %d is wanted", v, VCPUS_MAX);
+		return option_bad("--cpus %s: a number from 1 to %d is wanted", v, VCPUS_MAX);
 	o->vm.cpus = (unsigned)n;
 	return 0;
 }
@@ -136,8 +136,10 @@ static int set_engine(struct run_options *o, const char *v)
 
 		snprintf(known + len, sizeof known - len, "%s%s", i ? ", " : "", engines[i]->name);
 	}
-	return bad("--engine %s: unknown engine; there are: %s", v, known);
+	return option_bad("--engine %s: unknown engine; there are: %s", v, known);
 }
+
+static int set_net(struct run_options *o, const char *v) { return option_net(&o->vm.backends, v); }
 
 static int set_debug_exit(struct run_options *o, const char *v)
 {
@@ -145,7 +147,7 @@ static int set_debug_exit(struct run_options *o, const char *v)
 	uint64_t n;
 
 	if (!number(v, &n, &end) || *end || n > 0x10000 - DEBUG_EXIT_PORTS)
-		return bad("--debug-exit %s: a port like 0xf4 is wanted, 0 to %#x", v, 0x10000 - DEBUG_EXIT_PORTS);
+		return option_bad("--debug-exit %s: a port like 0xf4 is wanted, 0 to %#x", v, 0x10000 - DEBUG_EXIT_PORTS);
 	o->vm.debug_exit_port = (int)n;
 	return 0;
 }
@@ -158,7 +160,7 @@ static int set_log(struct run_options *o, const char *v)
 	(void)o;
 	if (log_enable(v, &word, &len) == 0)
 		return 0;
-	return bad("--log %s: unknown topic '%.*s'; 'ringside run --help' lists them", v, len, word);
+	return option_bad("--log %s: unknown topic '%.*s'; 'ringside run --help' lists them", v, len, word);
 }
 
 static const struct option options[] = {
@@ -167,6 +169,7 @@ static const struct option options[] = {
 	{"--append", "TEXT", "the kernel's command line; Linux wants console=ttyS0 in it to talk here", set_append},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
 	{"--cpus", "N", "virtual processors, default 1", set_cpus},
+	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
 	{"--engine", "NAME", "how guest code runs, see below", set_engine},
 	{"--no-reboot", NULL, "a guest that resets ends instead of booting again", set_no_reboot},
 	{"--stats", NULL, "statistics on stderr at the end", set_stats},
@@ -202,12 +205,12 @@ int options_parse(struct run_options *o, int argc, char **argv)
 		const char *value = equals ? equals + 1 : NULL;
 
 		if (!option)
-			return bad("unknown option '%.*s'; try 'ringside run --help'", (int)len, argv[i]);
+			return option_bad("unknown option '%.*s'; try 'ringside run --help'", (int)len, argv[i]);
 		if (!option->argument && value)
-			return bad("%s takes no value", option->name);
+			return option_bad("%s takes no value", option->name);
 		if (option->argument && !value) {
 			if (++i == argc)
-				return bad("%s wants %s behind it", option->name, option->argument);
+				return option_bad("%s wants %s behind it", option->name, option->argument);
 			value = argv[i];
 		}
 		int r = option->set(o, value);
@@ -215,9 +218,9 @@ int options_parse(struct run_options *o, int argc, char **argv)
 			return r;
 	}
 	if (!o->help && !o->vm.kernel)
-		return bad("no --kernel FILE given; try 'ringside run --help'");
+		return option_bad("no --kernel FILE given; try 'ringside run --help'");
 	if (o->vm.engine->cpus_max && o->vm.cpus > o->vm.engine->cpus_max)
-		return bad("--cpus %u: engine %s has %u at most; others have up to %d", o->vm.cpus,
+		return option_bad("--cpus %u: engine %s has %u at most; others have up to %d", o->vm.cpus,
 			   o->vm.engine->name, o->vm.engine->cpus_max, VCPUS_MAX);
 	return 0;
 }

@@ -13,6 +13,8 @@ struct run_options {
 
 /* 0, or -EINVAL and one line on stderr. Strings point into argv. */
 int options_parse(struct run_options *o, int argc, char **argv);
+/* One line on stderr: what the user gave is bad. Returns -EINVAL. */
+int option_bad(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* All of `ringside run --help`. */
 void options_help(void);
 

@@ -5,13 +5,24 @@
 
 #include "machine/vm.h"
 
-bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size)
+static bool open_nets(struct backends *b, struct vm *vm, char *error, size_t size)
 {
-	(void)b;
-	(void)vm;
-	(void)error;
-	(void)size;
+	const struct net_host host = {.loop = vm->loop, .timers = vm->timers};
+
+	for (unsigned i = 0; i < vm->config.backends.nets; i++)
+		if (!(b->net[i] = net_open(&host, &vm->config.backends.net[i], error, size)))
+			return false;
 	return true;
 }
 
-void backends_close(struct backends *b) { (void)b; }
+bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size)
+{
+	return open_nets(b, vm, error, size);
+}
+
+void backends_close(struct backends *b)
+{
+	for (unsigned i = 0; i < NET_MAX; i++)
+		net_close(b->net[i]);
+	*b = (struct backends){0};
+}

@@ -8,15 +8,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "net/net.h"
+
 struct vm;
 
 /* What the user asked for; part of struct vm_config. */
 struct backends_config {
-	int unused;
+	unsigned nets;
+	struct net_config net[NET_MAX];
 };
 
 struct backends {
-	int unused;
+	struct net *net[NET_MAX];
 };
 
 /* False: one line for the user in error[0..size); backends_close is still to be called. */

@@ -38,7 +38,7 @@ static int add(struct keyval *kv, char *word, const char **bad)
 	if (equals)
 		*equals = '\0';
 	for (unsigned i = 0; i < kv->count; i++)
-		if (strcmp(kv->pair[i].key, word) == 0)
+		if (strcmp(kv->pair[i].key, word) == 0 && !(kv->repeats && strcmp(kv->repeats, word) == 0))
 			return -EINVAL;
 	kv->pair[kv->count].key = word;
 	kv->pair[kv->count].value = equals ? equals + 1 : word + strlen(word);
@@ -46,12 +46,12 @@ static int add(struct keyval *kv, char *word, const char **bad)
 	return 0;
 }
 
-static int split(struct keyval *kv, const char *text, bool first_is_pair, const char **bad)
+static int split(struct keyval *kv, const char *text, bool first_is_pair, const char *repeats, const char **bad)
 {
 	char *p, *word;
 	int r;
 
-	*kv = (struct keyval){0};
+	*kv = (struct keyval){.repeats = repeats};
 	*bad = "";
 	p = kv->copy = strdup(text);
 	if (!p)
@@ -64,8 +64,15 @@ static int split(struct keyval *kv, const char *text, bool first_is_pair, const 
 	return 0;
 }
 
-int keyval_split(struct keyval *kv, const char *text, const char **bad) { return split(kv, text, false, bad); }
-int keyval_split_pairs(struct keyval *kv, const char *text, const char **bad) { return split(kv, text, true, bad); }
+int keyval_split(struct keyval *kv, const char *text, const char **bad) { return split(kv, text, false, NULL, bad); }
+int keyval_split_pairs(struct keyval *kv, const char *text, const char **bad)
+{
+	return split(kv, text, true, NULL, bad);
+}
+int keyval_split_repeats(struct keyval *kv, const char *text, const char *key, const char **bad)
+{
+	return split(kv, text, false, key, bad);
+}
 
 void keyval_free(struct keyval *kv)
 {
@@ -76,7 +83,7 @@ void keyval_free(struct keyval *kv)
 static int find(const struct keyval *kv, const char *key)
 {
 	for (unsigned i = 0; i < kv->count; i++)
-		if (strcmp(kv->pair[i].key, key) == 0)
+		if (strcmp(kv->pair[i].key, key) == 0 && !(kv->repeats && kv->pair[i].taken))
 			return (int)i;
 	return -1;
 }

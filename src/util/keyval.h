@@ -12,6 +12,7 @@
 struct keyval {
 	char *copy;  /* owns all strings */
 	char *first; /* the first word, whole, "=" and all */
+	const char *repeats; /* NULL, or a key that may come several times */
 	unsigned count;
 	struct {
 		char *key, *value; /* value "" when there was no "=" */
@@ -23,6 +24,8 @@ struct keyval {
 int keyval_split(struct keyval *kv, const char *text, const char **bad);
 /* As keyval_split, but the first word is a pair like the others (for options without a main value). */
 int keyval_split_pairs(struct keyval *kv, const char *text, const char **bad);
+/* As keyval_split, but `key` may come several times: keyval_take gives one value after the other, then NULL. */
+int keyval_split_repeats(struct keyval *kv, const char *text, const char *key, const char **bad);
 void keyval_free(struct keyval *kv);
 
 /* The value of `key`, NULL when it is not there. */

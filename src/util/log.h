@@ -27,7 +27,8 @@
 	X(LOG_ACPI, "acpi", "ACPI registers and tables") \
 	X(LOG_PCI, "pci", "PCI configuration space, address registers") \
 	X(LOG_BOOT, "boot", "loading of kernels") \
-	X(LOG_KVMPV, "kvmpv", "KVM paravirtual clock and hypercalls")
+	X(LOG_KVMPV, "kvmpv", "KVM paravirtual clock and hypercalls") \
+	X(LOG_NET, "net", "networks and network cards")
 
 enum log_topic {
 #define X(id, name, help) id,
