@@ -59,6 +59,9 @@ void block_submit(struct block *b, struct block_request *r);
  * freed. */
 void block_drain(struct block *b);
 
+bool block_format_known(const char *format);
+const char *block_formats(void); /* all, for messages */
+
 uint64_t block_size(const struct block *b); /* bytes, a multiple of BLOCK_SECTOR */
 bool block_readonly(const struct block *b);
 bool block_can_discard(const struct block *b);

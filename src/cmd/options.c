@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
+#include "cmd/option_disk.h"
 #include "cmd/option_net.h"
 #include "dev/debug.h"
 #include "util/log.h"
@@ -163,12 +164,18 @@ static int set_log(struct run_options *o, const char *v)
 	return option_bad("--log %s: unknown topic '%.*s'; 'ringside run --help' lists them", v, len, word);
 }
 
+static int set_disk(struct run_options *o, const char *v) { return option_disk(&o->vm.backends, v); }
+static int set_cdrom(struct run_options *o, const char *v) { return option_cdrom(&o->vm.backends, v); }
+
 static const struct option options[] = {
 	{"--kernel", "FILE", "Linux bzImage, ELF kernel with a PVH entry, or Multiboot image", set_kernel},
 	{"--initrd", "FILE", "initial RAM disk; for a Multiboot kernel its module", set_initrd},
 	{"--append", "TEXT", "the kernel's command line; Linux wants console=ttyS0 in it to talk here", set_append},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
 	{"--cpus", "N", "virtual processors, default 1", set_cpus},
+	{"--disk", "FILE", "a disk: FILE[,format=raw][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,serial=TEXT]",
+	 set_disk},
+	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
 	{"--engine", "NAME", "how guest code runs, see below", set_engine},
 	{"--no-reboot", NULL, "a guest that resets ends instead of booting again", set_no_reboot},

@@ -8,17 +8,34 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "block/block.h"
 #include "net/net.h"
+
+#define DISKS_MAX 32u
+#define DISK_SERIAL_MAX 20u /* characters, as ATA and virtio have room for */
 
 struct vm;
 
+enum disk_interface { DISK_VIRTIO, DISK_IDE, DISK_SATA, DISK_SCSI };
+
+struct disk_config {
+	struct block_config block;
+	enum disk_interface interface;
+	bool cdrom;
+	const char *serial; /* NULL: the device's own */
+};
+
 /* What the user asked for; part of struct vm_config. */
 struct backends_config {
+	struct disk_config disk[DISKS_MAX]; /* in the order of the command line, which is that of booting */
+	unsigned disk_count;
 	unsigned nets;
 	struct net_config net[NET_MAX];
 };
 
 struct backends {
+	struct block *disk[DISKS_MAX]; /* of config.disk[] with the same index */
+	unsigned disk_count;
 	struct net *net[NET_MAX];
 };
 

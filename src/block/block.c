@@ -1,0 +1,300 @@
+/*
+ * Requests: a queue, worker threads that take from it, and the way of their results to the I/O thread. See block.h.
+ *
+ * b->lock guards the queue and the list of ended requests; it is taken inside vm->lock. Workers never take vm->lock.
+ * What is in flight is counted under vm->lock alone.
+ */
+#include "block/block.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/image.h"
+#include "util/loop.h"
+
+#define WORKERS_MAX 8u
+
+/* Requests in order of arrival. */
+struct list {
+	struct block_request *first, **end;
+};
+
+struct block {
+	struct loop *loop;
+	struct image *image;
+	uint64_t size;
+	bool readonly;
+	enum block_cache cache;
+	pthread_mutex_t lock;
+	pthread_cond_t work, ended_one;
+	struct list queue, ended; /* under lock */
+	unsigned idle, workers;   /* under lock */
+	bool closing;             /* under lock */
+	pthread_t worker[WORKERS_MAX];
+	/* under vm->lock */
+	struct list told;   /* ended, and done is being called one by one */
+	unsigned in_flight; /* submitted, done not called */
+	struct loop_call tell;
+};
+
+static void list_init(struct list *l)
+{
+	l->first = NULL;
+	l->end = &l->first;
+}
+
+static void list_add(struct list *l, struct block_request *r)
+{
+	r->next = NULL;
+	*l->end = r;
+	l->end = &r->next;
+}
+
+static struct block_request *list_take(struct list *l)
+{
+	struct block_request *r = l->first;
+
+	if (r && !(l->first = r->next))
+		l->end = &l->first;
+	return r;
+}
+
+static void list_move(struct list *to, struct list *from)
+{
+	if (!from->first)
+		return;
+	*to->end = from->first;
+	to->end = from->end;
+	list_init(from);
+}
+
+/* ---- workers ---- */
+
+static int flush(struct block *b)
+{
+	return b->cache == BLOCK_UNSAFE || b->readonly ? 0 : b->image->ops->flush(b->image);
+}
+
+static int perform(struct block *b, struct block_request *r)
+{
+	struct image *i = b->image;
+	struct iov_cursor c = {.iov = r->iov, .count = r->iov_count};
+	int result = -EINVAL;
+
+	switch (r->op) {
+	case BLOCK_READ:
+		return i->ops->read(i, r->offset, &c, r->len);
+	case BLOCK_FLUSH:
+		return flush(b);
+	case BLOCK_WRITE:
+		result = i->ops->write(i, r->offset, &c, r->len);
+		break;
+	case BLOCK_DISCARD:
+		result = i->ops->discard ? i->ops->discard(i, r->offset, r->len) : 0;
+		break;
+	case BLOCK_WRITE_ZEROES:
+		result = i->ops->zero(i, r->offset, r->len, r->may_unmap);
+		break;
+	}
+	if (result == 0 && (r->fua || b->cache == BLOCK_WRITETHROUGH))
+		result = flush(b);
+	return result;
+}
+
+/* b->lock held. */
+static void end(struct block *b, struct block_request *r, int result)
+{
+	bool first = !b->ended.first;
+
+	r->result = result;
+	list_add(&b->ended, r);
+	if (first) {
+		loop_call_soon(b->loop, &b->tell);
+		pthread_cond_signal(&b->ended_one);
+	}
+}
+
+static void *worker_main(void *opaque)
+{
+	struct block *b = opaque;
+	struct block_request *r;
+
+	pthread_mutex_lock(&b->lock);
+	for (;;) {
+		while (!b->queue.first && !b->closing) {
+			b->idle++;
+			pthread_cond_wait(&b->work, &b->lock);
+			b->idle--;
+		}
+		if (!(r = list_take(&b->queue)))
+			break;
+		pthread_mutex_unlock(&b->lock);
+		int result = perform(b, r);
+		pthread_mutex_lock(&b->lock);
+		end(b, r, result);
+	}
+	pthread_mutex_unlock(&b->lock);
+	return NULL;
+}
+
+/* ---- submission, vm->lock held ---- */
+
+static int check(const struct block *b, const struct block_request *r)
+{
+	uint64_t bytes = 0;
+
+	if (r->op == BLOCK_FLUSH)
+		return 0;
+	if (r->len == 0 || (r->offset | r->len) % BLOCK_SECTOR || r->offset > b->size || r->len > b->size - r->offset)
+		return -EINVAL;
+	if (r->op == BLOCK_READ || r->op == BLOCK_WRITE) {
+		for (int n = 0; n < r->iov_count; n++)
+			bytes += r->iov[n].iov_len;
+		if (bytes < r->len)
+			return -EINVAL;
+	}
+	return r->op != BLOCK_READ && b->readonly ? -EROFS : 0;
+}
+
+void block_submit(struct block *b, struct block_request *r)
+{
+	int result = check(b, r);
+
+	r->block = b;
+	b->in_flight++;
+	pthread_mutex_lock(&b->lock);
+	if (result < 0) {
+		end(b, r, result);
+	} else {
+		list_add(&b->queue, r);
+		if (b->idle)
+			pthread_cond_signal(&b->work);
+		else if (b->workers < WORKERS_MAX &&
+			 pthread_create(&b->worker[b->workers], NULL, worker_main, b) == 0)
+			b->workers++;
+	}
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void tell(void *opaque)
+{
+	struct block *b = opaque;
+	struct block_request *r;
+
+	pthread_mutex_lock(&b->lock);
+	list_move(&b->told, &b->ended);
+	pthread_mutex_unlock(&b->lock);
+	while ((r = list_take(&b->told)) != NULL) {
+		b->in_flight--;
+		r->done(r, r->result);
+	}
+}
+
+void block_drain(struct block *b)
+{
+	tell(b);
+	while (b->in_flight) {
+		pthread_mutex_lock(&b->lock);
+		while (!b->ended.first)
+			pthread_cond_wait(&b->ended_one, &b->lock);
+		pthread_mutex_unlock(&b->lock);
+		tell(b);
+	}
+}
+
+/* ---- life ---- */
+
+static bool open_image(struct block *b, const struct block_config *config, char *error, size_t size)
+{
+	const struct image_flags flags = {
+		.readonly = config->readonly || config->snapshot,
+		.direct = config->cache == BLOCK_NONE,
+	};
+	struct image *top;
+	bool guessed;
+
+	b->image = image_open(config->path, config->format, flags, &guessed, error, size);
+	if (!b->image)
+		return false;
+	if (config->snapshot && !config->readonly) {
+		if (!(top = overlay_new(b->image)))
+			goto fail;
+		b->image = top;
+	} else if (guessed && !config->readonly) {
+		if (!(top = image_guard(b->image)))
+			goto fail;
+		b->image = top;
+	}
+	return true;
+fail:
+	snprintf(error, size, "%s: %s: %s", config->path, config->snapshot ? "temporary overlay" : "opening",
+		 strerror(errno));
+	return false;
+}
+
+struct block *block_open(struct loop *loop, const struct block_config *config, char *error, size_t size)
+{
+	struct block *b = calloc(1, sizeof *b);
+
+	if (!b) {
+		snprintf(error, size, "%s: out of memory", config->path);
+		return NULL;
+	}
+	b->loop = loop;
+	b->cache = config->cache;
+	b->readonly = config->readonly;
+	b->tell = (struct loop_call){.run = tell, .opaque = b};
+	list_init(&b->queue);
+	list_init(&b->ended);
+	list_init(&b->told);
+	pthread_mutex_init(&b->lock, NULL);
+	pthread_cond_init(&b->work, NULL);
+	pthread_cond_init(&b->ended_one, NULL);
+	if (!open_image(b, config, error, size)) {
+		block_close(b);
+		return NULL;
+	}
+	/* A last sector that is not whole is filled with zeroes. */
+	b->size = (b->image->size + BLOCK_SECTOR - 1) / BLOCK_SECTOR * BLOCK_SECTOR;
+	/* One now, so that a host that gives no thread is noticed now. */
+	if (pthread_create(&b->worker[0], NULL, worker_main, b) != 0) {
+		snprintf(error, size, "%s: no thread can be started", config->path);
+		block_close(b);
+		return NULL;
+	}
+	b->workers = 1;
+	return b;
+}
+
+void block_close(struct block *b)
+{
+	if (!b)
+		return;
+	block_drain(b);
+	pthread_mutex_lock(&b->lock);
+	b->closing = true;
+	pthread_cond_broadcast(&b->work);
+	pthread_mutex_unlock(&b->lock);
+	for (unsigned n = 0; n < b->workers; n++)
+		pthread_join(b->worker[n], NULL);
+	loop_call_cancel(b->loop, &b->tell);
+	if (b->image) {
+		flush(b);
+		b->image->ops->close(b->image);
+	}
+	pthread_cond_destroy(&b->ended_one);
+	pthread_cond_destroy(&b->work);
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+}
+
+uint64_t block_size(const struct block *b) { return b->size; }
+bool block_readonly(const struct block *b) { return b->readonly; }
+bool block_can_discard(const struct block *b) { return !b->readonly && b->image->ops->discard; }
+bool block_write_cache(const struct block *b)
+{
+	return !b->readonly && b->cache != BLOCK_WRITETHROUGH;
+}
