@@ -26,6 +26,7 @@
 	X(LOG_UART, "uart", "16550A serial port") \
 	X(LOG_ACPI, "acpi", "ACPI registers and tables") \
 	X(LOG_PCI, "pci", "PCI configuration space, address registers") \
+	X(LOG_VIRTIO, "virtio", "virtio devices: drivers, features, broken rules") \
 	X(LOG_BOOT, "boot", "loading of kernels") \
 	X(LOG_KVMPV, "kvmpv", "KVM paravirtual clock and hypercalls") \
 	X(LOG_NET, "net", "networks and network cards")
