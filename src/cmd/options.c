@@ -15,6 +15,7 @@
 #include "cmd/option_disk.h"
 #include "cmd/option_net.h"
 #include "dev/debug.h"
+#include "ui/chardev.h"
 #include "util/log.h"
 
 #define DEFAULT_MEMORY (512ull << 20)
@@ -141,6 +142,27 @@ static int set_engine(struct run_options *o, const char *v)
 }
 
 static int set_net(struct run_options *o, const char *v) { return option_net(&o->vm.backends, v); }
+/* The first is COM1, the next COM2, ... "none" leaves one out. */
+static int set_serial(struct run_options *o, const char *v)
+{
+	char error[256];
+	unsigned n = o->serial_ports++;
+
+	o->vm.backends.no_serial = true;
+	if (n == SERIAL_PORTS)
+		return option_bad("--serial: %d ports at most", SERIAL_PORTS);
+	if (strcmp(v, "none") == 0)
+		return 0;
+	if (strcmp(v, "stdio") == 0) {
+		for (unsigned i = 0; i < n; i++)
+			if (o->vm.backends.serial[i] && strcmp(o->vm.backends.serial[i], "stdio") == 0)
+				return option_bad("--serial stdio: standard input is the line of one port only");
+	} else if (chardev_check(v, error, sizeof error) < 0) {
+		return option_bad("--serial %s", error);
+	}
+	o->vm.backends.serial[n] = v;
+	return 0;
+}
 
 static int set_debug_exit(struct run_options *o, const char *v)
 {
@@ -178,6 +200,7 @@ static const struct option options[] = {
 	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
 	{"--engine", "NAME", "how guest code runs, see below", set_engine},
+	{"--serial", "LINE", "COM1's other end, given again COM2's ...; see below; default stdio", set_serial},
 	{"--no-reboot", NULL, "a guest that resets ends instead of booting again", set_no_reboot},
 	{"--stats", NULL, "statistics on stderr at the end", set_stats},
 	{"--log", "TOPICS", "log lines on stderr; topics separated by commas, see below", set_log},
@@ -252,6 +275,14 @@ void options_help(void)
 	puts("\nlog topics (--log; `all` is every one):");
 	for (unsigned i = 0; i < sizeof topics / sizeof topics[0]; i++)
 		printf("  %-10s %s\n", topics[i].name, topics[i].help);
+	puts("\nserial lines (--serial):\n"
+	     "  stdio                 standard input and output\n"
+	     "  file:PATH             output to a file\n"
+	     "  pty                   a pseudo-terminal; its name is printed\n"
+	     "  unix:PATH             a Unix socket to connect to, one client at a time\n"
+	     "  tcp:[ADDRESS:]PORT    the same over TCP; 127.0.0.1 without an address\n"
+	     "  null                  a port with nobody there\n"
+	     "  none                  no port");
 	puts("\nThe guest's serial console is stdin and stdout: a terminal (set to raw mode and restored), pipes or\n"
 	     "files. At a terminal Ctrl-A is Ringside's: Ctrl-A x ends the guest, Ctrl-A h lists the keys.\n"
 	     "SIGUSR1 prints statistics.\n"

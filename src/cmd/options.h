@@ -9,6 +9,7 @@
 struct run_options {
 	struct vm_config vm;
 	bool stats, help;
+	unsigned serial_ports; /* how many --serial there were */
 };
 
 /* 0, or -EINVAL and one line on stderr. Strings point into argv. */

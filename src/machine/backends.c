@@ -3,7 +3,43 @@
  */
 #include "machine/backends.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#include "machine/console.h"
 #include "machine/vm.h"
+#include "ui/chardev.h"
+
+static bool is_stdio(const char *spec) { return strcmp(spec, "stdio") == 0; }
+
+static bool open_serial(struct backends *b, struct vm *vm, char *error, size_t size)
+{
+	const struct backends_config *config = &vm->config.backends;
+	bool any = false;
+
+	for (unsigned i = 0; i < SERIAL_PORTS; i++) {
+		const char *spec = config->serial[i];
+		int n = snprintf(error, size, "--serial ");
+
+		if (!spec)
+			continue;
+		any = true;
+		b->serial[i] = is_stdio(spec) ? console_chardev(vm->console)
+					      : chardev_new(vm->loop, spec, error + n, size - (size_t)n);
+		if (!b->serial[i])
+			return false;
+	}
+	if (!any && !config->no_serial)
+		b->serial[0] = console_chardev(vm->console);
+	return true;
+}
+
+static void close_serial(struct backends *b, struct vm *vm)
+{
+	for (unsigned i = 0; i < SERIAL_PORTS; i++)
+		if (b->serial[i] && b->serial[i] != console_chardev(vm->console))
+			chardev_free(b->serial[i]);
+}
 
 static bool open_disks(struct backends *b, struct vm *vm, char *error, size_t size)
 {
@@ -35,13 +71,14 @@ static bool open_nets(struct backends *b, struct vm *vm, char *error, size_t siz
 
 bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size)
 {
-	return open_disks(b, vm, error, size) && open_nets(b, vm, error, size);
+	return open_serial(b, vm, error, size) && open_disks(b, vm, error, size) && open_nets(b, vm, error, size);
 }
 
-void backends_close(struct backends *b)
+void backends_close(struct backends *b, struct vm *vm)
 {
+	close_serial(b, vm);
 	for (unsigned i = 0; i < NET_MAX; i++)
 		net_close(b->net[i]);
 	close_disks(b);
-	*b = (struct backends){0};
+	memset(b, 0, sizeof *b);
 }

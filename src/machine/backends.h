@@ -11,10 +11,12 @@
 #include "block/block.h"
 #include "net/net.h"
 
+#define SERIAL_PORTS 4
 #define DISKS_MAX 32u
 #define DISK_SERIAL_MAX 20u /* characters, as ATA and virtio have room for */
 
 struct vm;
+struct chardev;
 
 enum disk_interface { DISK_VIRTIO, DISK_IDE, DISK_SATA, DISK_SCSI };
 
@@ -25,10 +27,13 @@ struct disk_config {
 	const char *serial; /* NULL: the device's own */
 };
 
-/* What the user asked for; part of struct vm_config. */
+/* What the user asked for; part of struct vm_config. Strings must outlive it. */
 struct backends_config {
 	struct disk_config disk[DISKS_MAX]; /* in the order of the command line, which is that of booting */
 	unsigned disk_count;
+	/* COM1 to COM4: a back end as chardev.h names them, or "stdio". NULL: no port. */
+	const char *serial[SERIAL_PORTS];
+	bool no_serial; /* all NULL means what it says; else it means COM1 on stdio */
 	unsigned nets;
 	struct net_config net[NET_MAX];
 };
@@ -36,11 +41,12 @@ struct backends_config {
 struct backends {
 	struct block *disk[DISKS_MAX]; /* of config.disk[] with the same index */
 	unsigned disk_count;
+	struct chardev *serial[SERIAL_PORTS]; /* NULL: no port */
 	struct net *net[NET_MAX];
 };
 
 /* False: one line for the user in error[0..size); backends_close is still to be called. */
 bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size);
-void backends_close(struct backends *b); /* also of one that is all zero */
+void backends_close(struct backends *b, struct vm *vm); /* also of one that is all zero */
 
 #endif

@@ -17,15 +17,16 @@
 #include "dev/reset.h"
 #include "dev/rtc.h"
 #include "dev/testdev.h"
-#include "dev/uart.h"
 #include "irq/ioapic.h"
 #include "irq/pic.h"
 #include "machine/console.h"
 #include "machine/devices.h"
+#include "machine/serial.h"
 #include "machine/vm.h"
+#include "ui/chardev.h"
 
 /* Interrupt lines of a PC, by GSI: the I/O APIC's pin. All but the timer's are ISA's number too. */
-enum { GSI_TIMER = 2, GSI_KEYBOARD = 1, GSI_COM1 = 4, GSI_RTC = 8, GSI_AUX = 12 };
+enum { GSI_TIMER = 2, GSI_KEYBOARD = 1, GSI_COM2 = 3, GSI_COM1 = 4, GSI_RTC = 8, GSI_AUX = 12 };
 enum { ISA_IRQ_TIMER = 0, ISA_IRQS = 16 };
 
 /* What firmware leaves in the first local APIC: enabled, the 8259's INTR on LINT0, NMI on LINT1. */
@@ -170,20 +171,11 @@ static void ask_debug_exit(void *opaque, uint32_t status)
 	vm_stop(pc->vm, VM_DEBUG_EXIT);
 }
 
-/* ---- serial line, debug console ---- */
-
-static size_t com1_output(void *opaque, const uint8_t *data, size_t len)
-{
-	return console_output(((struct pc *)opaque)->vm->console, data, len);
-}
-
-static void com1_input_ready(void *opaque) { vm_wake_io(((struct pc *)opaque)->vm); }
-
-static const struct uart_ops com1_ops = {.output = com1_output, .input_ready = com1_input_ready};
+/* ---- debug console ---- */
 
 static void debug_output(void *opaque, const uint8_t *data, size_t len)
 {
-	console_write_all(((struct pc *)opaque)->vm->console, data, len);
+	chardev_write_all(console_chardev(((struct pc *)opaque)->vm->console), data, len);
 }
 
 /* ---- paravirtual clock ---- */
@@ -249,7 +241,7 @@ static int new_devices(struct vm *vm)
 		return -errno;
 	if (!(pc->pm = pm_new(&vm->pio, vm->timers, gsi_line(pc, PM_SCI_GSI), &pm_ops, pc)))
 		return -errno;
-	if (!(pc->com1 = uart_new(&vm->pio, vm->timers, UART_COM1, gsi_line(pc, GSI_COM1), &com1_ops, pc)))
+	if (!(pc->serial = serial_new(vm, gsi_line(pc, GSI_COM1), gsi_line(pc, GSI_COM2))))
 		return -errno;
 	if (!(pc->i8042 = i8042_new(&vm->pio, gsi_line(pc, GSI_KEYBOARD), gsi_line(pc, GSI_AUX), ask_reset, pc)))
 		return -errno;
@@ -309,7 +301,7 @@ static int write_tables(struct vm *vm)
 		.lapic_base = LAPIC_DEFAULT_BASE,
 		.ioapic_base = IOAPIC_BASE,
 		.ioapic_id = (uint8_t)vm->vcpu_count,
-		.serial = true,
+		.serial = serial_uart(vm->pc->serial, 0) != NULL,
 	};
 
 	return acpi_build(&vm->memory, ACPI_BASE, ACPI_SIZE, &acpi, &vm->pc->rsdp);
@@ -350,8 +342,8 @@ void pc_free(struct vm *vm)
 		reset_free(pc->reset);
 	if (pc->i8042)
 		i8042_free(pc->i8042);
-	if (pc->com1)
-		uart_free(pc->com1);
+	if (pc->serial)
+		serial_free(pc->serial);
 	if (pc->pm)
 		pm_free(pc->pm);
 	if (pc->rtc)

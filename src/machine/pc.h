@@ -22,7 +22,7 @@ struct pc {
 	struct pit *pit;
 	struct rtc *rtc;
 	struct pm *pm;
-	struct uart *com1;
+	struct serial *serial;
 	struct i8042 *i8042;
 	struct reset_control *reset;
 	struct pci_bus *pci;

@@ -13,6 +13,7 @@
 #include "boot/boot.h"
 #include "machine/console.h"
 #include "machine/pc.h"
+#include "machine/serial.h"
 
 #define ERROR_SIZE 512u
 
@@ -146,7 +147,7 @@ static bool open_host_side(struct vm *vm, const char **error)
 
 static void close_host_side(struct vm *vm)
 {
-	backends_close(&vm->backends);
+	backends_close(&vm->backends, vm);
 	if (vm->console)
 		console_free(vm->console);
 	if (vm->timers) {
@@ -229,7 +230,7 @@ enum vm_end vm_run(struct vm *vm)
 		if (vm->vcpu[i]->thread_started)
 			pthread_join(vm->vcpu[i]->thread, NULL);
 	pthread_mutex_lock(&vm->lock);
-	console_drain(vm->console);
+	serial_drain(vm->pc->serial);
 	pthread_mutex_unlock(&vm->lock);
 	return vm->end;
 }
