@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "boot/aml.h"
+#include "boot/dsdt.h"
 #include "dev/pm.h"
 #include "dev/reset.h"
 #include "dev/rtc.h"
@@ -197,108 +197,26 @@ static uint64_t append(struct builder *b, void *table, size_t len)
 	return gpa_of(b, p);
 }
 
-/* ---- DSDT ---- */
+/* ---- DSDT: its contents are dsdt.c's ---- */
 
 #define DSDT_MAX 32768
 #define DSDT_REVISION 2 /* 64-bit integers */
 
-static void isa_device_begin(struct aml *a, const char *name, const char *pnp_id)
-{
-	aml_device_begin(a, name);
-	aml_name(a, "_HID");
-	aml_eisa_id(a, pnp_id);
-	aml_name(a, "_CRS");
-	aml_resources_begin(a);
-}
-
-static void isa_device_end(struct aml *a)
-{
-	aml_resources_end(a);
-	aml_end(a);
-}
-
-static void add_isa_devices(struct aml *a, const struct acpi_config *c)
-{
-	isa_device_begin(a, "PIC", "PNP0000");
-	aml_resource_io(a, 0x20, 2);
-	aml_resource_io(a, 0xa0, 2);
-	aml_resource_io(a, 0x4d0, 2);
-	aml_resource_irq(a, 2);
-	isa_device_end(a);
-
-	isa_device_begin(a, "TIMR", "PNP0100");
-	aml_resource_io(a, 0x40, 4);
-	aml_resource_irq(a, 0);
-	isa_device_end(a);
-
-	isa_device_begin(a, "RTC", "PNP0B00");
-	aml_resource_io(a, 0x70, 2);
-	aml_resource_irq(a, 8);
-	isa_device_end(a);
-
-	isa_device_begin(a, "KBD", "PNP0303");
-	aml_resource_io(a, 0x60, 1);
-	aml_resource_io(a, 0x64, 1);
-	aml_resource_irq(a, 1);
-	isa_device_end(a);
-
-	if (c->serial) {
-		isa_device_begin(a, "COM1", "PNP0501");
-		aml_resource_io(a, 0x3f8, 8);
-		aml_resource_irq(a, 4);
-		isa_device_end(a);
-	}
-
-	/* Ports of the board that no other device names. */
-	isa_device_begin(a, "MBRD", "PNP0C02");
-	aml_resource_io(a, 0x61, 1);
-	aml_resource_io(a, 0x92, 1);
-	aml_resource_io(a, PM_BASE, (uint8_t)(PM_GPE0 + PM_GPE0_LEN - PM_BASE));
-	aml_resource_io(a, RESET_PORT, 1);
-	isa_device_end(a);
-}
-
-static void add_processors(struct aml *a, const struct acpi_config *c)
-{
-	for (unsigned i = 0; i < c->cpus; i++) {
-		char name[5];
-
-		snprintf(name, sizeof name, "C%03X", i & 0xfff);
-		aml_device_begin(a, name);
-		aml_name(a, "_HID");
-		aml_string(a, "ACPI0007");
-		aml_name(a, "_UID");
-		aml_integer(a, i);
-		aml_end(a);
-	}
-}
-
 static uint64_t add_dsdt(struct builder *b, const struct acpi_config *c)
 {
 	uint8_t *buffer = malloc(DSDT_MAX);
-	struct aml a;
+	size_t body;
 	uint64_t gpa = 0;
 
 	if (!buffer) {
 		b->failed = true;
 		return 0;
 	}
-	aml_init(&a, buffer + sizeof(struct header), DSDT_MAX - sizeof(struct header));
-	aml_scope_begin(&a, "\\_SB");
-	add_processors(&a, c);
-	add_isa_devices(&a, c);
-	aml_end(&a);
-	aml_name(&a, "\\_S5");
-	aml_package_begin(&a, 4);
-	aml_integer(&a, PM_SLP_TYP_S5); /* PM1a_CNT.SLP_TYP */
-	aml_integer(&a, PM_SLP_TYP_S5); /* PM1b_CNT.SLP_TYP: there is none */
-	aml_integer(&a, 0);
-	aml_integer(&a, 0);
-	aml_end(&a);
-	if (a.failed) {
+	body = dsdt_write(buffer + sizeof(struct header), DSDT_MAX - sizeof(struct header), c);
+	if (!body) {
 		b->failed = true;
 	} else {
-		size_t len = sizeof(struct header) + a.len;
+		size_t len = sizeof(struct header) + body;
 		struct header h = header("DSDT", DSDT_REVISION, len);
 
 		memcpy(buffer, &h, sizeof h);
@@ -361,7 +279,7 @@ static uint64_t add_fadt(struct builder *b, uint64_t facs, uint64_t dsdt)
 }
 
 #define MADT_MAX (sizeof(struct madt) + 255 * sizeof(struct madt_lapic) + sizeof(struct madt_ioapic) + \
-		  2 * sizeof(struct madt_override) + sizeof(struct madt_lapic_nmi))
+		  4 * sizeof(struct madt_override) + sizeof(struct madt_lapic_nmi))
 
 static uint64_t add_madt(struct builder *b, const struct acpi_config *c)
 {
@@ -369,7 +287,6 @@ static uint64_t add_madt(struct builder *b, const struct acpi_config *c)
 	size_t len = sizeof(struct madt);
 	const struct madt_ioapic ioapic = {MADT_IOAPIC, sizeof ioapic, c->ioapic_id, 0, c->ioapic_base, 0};
 	const struct madt_override timer = {MADT_OVERRIDE, sizeof timer, 0, ISA_IRQ_TIMER, GSI_TIMER, 0};
-	const struct madt_override sci = {MADT_OVERRIDE, sizeof sci, 0, PM_SCI_GSI, PM_SCI_GSI, MADT_ACTIVE_HIGH_LEVEL};
 	const struct madt_lapic_nmi nmi = {MADT_LAPIC_NMI, sizeof nmi, MADT_ALL_PROCESSORS, 0, 1};
 
 	for (unsigned i = 0; i < c->cpus; i++, len += sizeof(struct madt_lapic)) {
@@ -381,8 +298,14 @@ static uint64_t add_madt(struct builder *b, const struct acpi_config *c)
 	len += sizeof ioapic;
 	memcpy(buffer + len, &timer, sizeof timer);
 	len += sizeof timer;
-	memcpy(buffer + len, &sci, sizeof sci);
-	len += sizeof sci;
+	/* Interrupts that are levels: the SCI's, and those of PCI. */
+	static const uint8_t levels[] = {PM_SCI_GSI, 10, 11};
+	for (unsigned i = 0; i < (c->pci ? 3 : 1); i++) {
+		const struct madt_override level = {MADT_OVERRIDE, sizeof level, 0, levels[i], levels[i], MADT_ACTIVE_HIGH_LEVEL};
+
+		memcpy(buffer + len, &level, sizeof level);
+		len += sizeof level;
+	}
 	memcpy(buffer + len, &nmi, sizeof nmi);
 	len += sizeof nmi;
 	const struct madt madt = {

@@ -15,12 +15,22 @@ struct memory;
 #define ACPI_BASE 0xe0000ull
 #define ACPI_SIZE 0x10000ull /* bytes to reserve in the memory map (E820 type 3 or 2) */
 
+/* Addresses that a host bridge hands on to PCI; last bytes included. */
+struct acpi_pci {
+	uint64_t low_first, low_last;   /* memory below 4 GiB */
+	uint64_t high_first, high_last; /* and above; 0: none */
+	uint16_t io_first;              /* ports up to 0xffff; those below 0xcf8 as well */
+	/* The GSI of INTA + pin of a slot. */
+	unsigned (*gsi)(unsigned slot, unsigned pin);
+};
+
 struct acpi_config {
 	unsigned cpus;         /* 1..255; APIC IDs are 0..cpus-1 */
 	uint32_t lapic_base;   /* 0xfee00000 */
 	uint32_t ioapic_base;  /* 0xfec00000 */
 	uint8_t ioapic_id;
 	bool serial;           /* COM1 at 0x3f8, IRQ 4 */
+	const struct acpi_pci *pci; /* NULL: no PCI */
 };
 
 /* Writes the tables to [gpa, gpa+size), RSDP first: *rsdp = gpa. gpa a multiple of 64, below 4 GiB.

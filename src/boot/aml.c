@@ -23,6 +23,13 @@
 #define RESOURCE_IO 0x47        /* small descriptor 8, 7 bytes follow */
 #define RESOURCE_IO_DECODE16 0x01
 #define RESOURCE_IRQ 0x22       /* small descriptor 4, 2 bytes follow: edge, active high, exclusive */
+#define RESOURCE_MEMORY32_FIXED 0x86
+#define RESOURCE_MEMORY_WRITABLE 0x01
+#define RESOURCE_WINDOW16 0x88
+#define RESOURCE_WINDOW32 0x87
+#define RESOURCE_WINDOW64 0x8a
+#define RESOURCE_WINDOW_FIXED 0x0c /* both ends; the bridge produces it, and decodes positively */
+#define RESOURCE_WINDOW_IO_ALL 0x03 /* ISA addresses and others */
 #define RESOURCE_END 0x79       /* end tag, with a checksum byte; 0 = not checked */
 #define RESOURCES_SIZE_BYTES 2  /* a buffer's size is written as a word, to be filled in */
 
@@ -185,6 +192,33 @@ void aml_resource_irq(struct aml *a, unsigned irq)
 {
 	put(a, RESOURCE_IRQ, 1);
 	put(a, 1u << irq, 2);
+}
+
+void aml_resource_memory(struct aml *a, uint32_t base, uint32_t len)
+{
+	put(a, RESOURCE_MEMORY32_FIXED, 1);
+	put(a, 9, 2); /* bytes that follow */
+	put(a, RESOURCE_MEMORY_WRITABLE, 1);
+	put(a, base, 4);
+	put(a, len, 4);
+}
+
+void aml_resource_window(struct aml *a, enum aml_window kind, uint64_t first, uint64_t last)
+{
+	static const uint8_t specific[] = {
+		[AML_WINDOW_MEMORY] = RESOURCE_MEMORY_WRITABLE, [AML_WINDOW_IO] = RESOURCE_WINDOW_IO_ALL, [AML_WINDOW_BUS] = 0};
+	unsigned bytes = kind != AML_WINDOW_MEMORY ? 2 : last <= UINT32_MAX ? 4 : 8;
+
+	put(a, bytes == 2 ? RESOURCE_WINDOW16 : bytes == 4 ? RESOURCE_WINDOW32 : RESOURCE_WINDOW64, 1);
+	put(a, 3 + 5 * bytes, 2);
+	put(a, kind, 1);
+	put(a, RESOURCE_WINDOW_FIXED, 1);
+	put(a, specific[kind], 1);
+	put(a, 0, bytes); /* granularity */
+	put(a, first, bytes);
+	put(a, last, bytes);
+	put(a, 0, bytes); /* translation */
+	put(a, last - first + 1, bytes);
 }
 
 void aml_resources_end(struct aml *a)

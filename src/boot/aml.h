@@ -37,6 +37,10 @@ void aml_eisa_id(struct aml *a, const char *id); /* "PNP0501" as the integer it 
 void aml_resources_begin(struct aml *a);
 void aml_resource_io(struct aml *a, uint16_t base, uint8_t len); /* fixed, 16-bit decode */
 void aml_resource_irq(struct aml *a, unsigned irq);              /* edge, active high, exclusive */
+void aml_resource_memory(struct aml *a, uint32_t base, uint32_t len); /* fixed, below 4 GiB, read and write */
+/* A range [first, last] that a bridge hands on to its bus. Of memory: with 64-bit fields when it ends above 4 GiB. */
+enum aml_window { AML_WINDOW_MEMORY, AML_WINDOW_IO, AML_WINDOW_BUS };
+void aml_resource_window(struct aml *a, enum aml_window kind, uint64_t first, uint64_t last);
 void aml_resources_end(struct aml *a);
 
 #endif

@@ -29,6 +29,15 @@
 enum { GSI_TIMER = 2, GSI_KEYBOARD = 1, GSI_COM2 = 3, GSI_COM1 = 4, GSI_RTC = 8, GSI_AUX = 12 };
 enum { ISA_IRQ_TIMER = 0, ISA_IRQS = 16 };
 
+/* PCI's interrupts are levels. */
+enum { ELCR_PORT = 0x4d0, ELCR_PCI = 1 << 9 | 1 << 10 | 1 << 11 };
+
+#define PCI_LOW_BASE 0x80000000ull
+#define PCI_IO_BASE 0xc000
+#define PCI_IO_FIRST 0xd00 /* behind the configuration ports */
+#define PCI_HIGH_ALIGN (1ull << 30)
+#define PCI_HIGH_SIZE (32ull << 30)
+
 /* What firmware leaves in the first local APIC: enabled, the 8259's INTR on LINT0, NMI on LINT1. */
 enum { APIC_SVR = 0xf0, APIC_LVT_LINT0 = 0x350, APIC_LVT_LINT1 = 0x360 };
 enum { SVR_ENABLED_SPURIOUS_FF = 0x1ff, LVT_EXTINT = 0x700, LVT_NMI = 0x400 };
@@ -251,6 +260,24 @@ static int new_devices(struct vm *vm)
 	return pc->kvmclock ? 0 : -errno;
 }
 
+/* Where SeaBIOS puts functions too: it knows from the size of RAM. */
+static struct pci_windows pci_windows(const struct vm *vm)
+{
+	uint64_t high_end = MEMORY_HIGH_BASE + vm->memory.size - vm->memory.low, space = 1ull << vm->cpuid.phys_bits;
+	struct pci_windows w = {
+		.low_first = vm->memory.low <= PCI_LOW_BASE ? PCI_LOW_BASE : MEMORY_LOW_MAX,
+		.low_last = PCI_HOLE_END - 1,
+		.high_first = (high_end + PCI_HIGH_ALIGN - 1) & ~(PCI_HIGH_ALIGN - 1),
+		.io_first = PCI_IO_BASE,
+		.io_last = 0xffff,
+	};
+
+	w.high_last = w.high_first + PCI_HIGH_SIZE - 1;
+	if (w.high_last >= space)
+		w.high_first = w.high_last = 0;
+	return w;
+}
+
 static int new_pci(struct vm *vm)
 {
 	struct pc *pc = vm->pc;
@@ -264,12 +291,27 @@ static int new_pci(struct vm *vm)
 	};
 	int r;
 
+	pc->windows = pci_windows(vm);
 	if (!(pc->pci = pci_bus_new(&config)))
 		return -errno;
 	if ((r = pci_config_ports_init(&pc->config_ports, &vm->pio, pc->pci, pc->reset)) < 0 ||
 	    (r = i440fx_init(&pc->i440fx, pc->pci)) < 0 || (r = piix_init(&pc->piix, pc->pci, pci_gsi_set, pc)) < 0)
 		return r;
 	return 0;
+}
+
+static int isa_irq(void *opaque, unsigned slot, unsigned pin)
+{
+	(void)opaque;
+	return (int)piix_irq(slot, pin);
+}
+
+/* What firmware would have done, for a kernel that is booted without. */
+static void set_pci_up(struct vm *vm)
+{
+	piix_route(&vm->pc->piix);
+	pci_assign(vm->pc->pci, &vm->pc->windows, isa_irq, NULL);
+	bus_write(&vm->pio, ELCR_PORT, 2, ELCR_PCI);
 }
 
 static void free_pci(struct pc *pc)
@@ -296,7 +338,17 @@ static int new_test_devices(struct vm *vm)
 
 static int write_tables(struct vm *vm)
 {
+	const struct pci_windows *w = &vm->pc->windows;
+	const struct acpi_pci pci = {
+		.low_first = w->low_first,
+		.low_last = w->low_last,
+		.high_first = w->high_first,
+		.high_last = w->high_last,
+		.io_first = PCI_IO_FIRST,
+		.gsi = piix_irq,
+	};
 	const struct acpi_config acpi = {
+		.pci = &pci,
 		.cpus = vm->vcpu_count,
 		.lapic_base = LAPIC_DEFAULT_BASE,
 		.ioapic_base = IOAPIC_BASE,
@@ -317,9 +369,11 @@ int pc_new(struct vm *vm)
 	pc->vm = vm;
 	vm->pc = pc;
 	if ((r = new_lapics(vm)) < 0 || (r = new_interrupt_controllers(vm)) < 0 || (r = new_devices(vm)) < 0 ||
-	    (r = new_pci(vm)) < 0 || (r = new_test_devices(vm)) < 0 || (r = devices_new(vm)) < 0 || (r = write_tables(vm)) < 0)
+	    (r = new_pci(vm)) < 0 || (r = new_test_devices(vm)) < 0 || (r = devices_new(vm)) < 0)
 		return r;
-	return 0;
+	if (vm->config.kernel)
+		set_pci_up(vm);
+	return write_tables(vm);
 }
 
 void pc_free(struct vm *vm)

@@ -6,6 +6,7 @@
 #define RINGSIDE_PC_H
 
 #include "irq/lapic.h"
+#include "pci/assign.h"
 #include "pci/host.h"
 #include "pci/i440fx.h"
 #include "pci/piix.h"
@@ -26,6 +27,7 @@ struct pc {
 	struct i8042 *i8042;
 	struct reset_control *reset;
 	struct pci_bus *pci;
+	struct pci_windows windows; /* addresses that are PCI's */
 	struct pci_config_ports config_ports;
 	struct i440fx i440fx;
 	struct piix piix;

@@ -27,7 +27,9 @@ static int route(const struct piix *p, unsigned pirq)
 	return (reg & ROUTE_DISABLED) || !(ROUTABLE >> (reg & ROUTE_IRQ) & 1) ? -1 : reg & ROUTE_IRQ;
 }
 
-int piix_irq(const struct piix *p, unsigned slot, unsigned pin) { return route(p, pirq_of(slot, pin)); }
+static uint8_t firmware_route(unsigned pirq) { return pirq < 2 ? 10 : 11; }
+
+unsigned piix_irq(unsigned slot, unsigned pin) { return firmware_route(pirq_of(slot, pin)); }
 
 static void update(struct piix *p)
 {
@@ -54,7 +56,7 @@ void piix_set_intx(struct piix *p, unsigned slot, unsigned pin, int level)
 void piix_route(struct piix *p)
 {
 	for (unsigned i = 0; i < PIIX_PIRQS; i++)
-		p->isa.config[PIRQRC + i] = i < 2 ? 10 : 11;
+		p->isa.config[PIRQRC + i] = firmware_route(i);
 	update(p);
 }
 

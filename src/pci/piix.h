@@ -28,9 +28,9 @@ void piix_free(struct piix *p); /* also of one that is all zero */
 
 /* A slot's pin changed: pci_bus_config.set_intx. */
 void piix_set_intx(struct piix *p, unsigned slot, unsigned pin, int level);
-/* What firmware programs: PIRQ A and B to IRQ 10, C and D to IRQ 11. */
+/* Programs the routes as firmware does, and ACPI's tables say: PIRQ A and B to IRQ 10, C and D to IRQ 11. */
 void piix_route(struct piix *p);
-/* The ISA interrupt of a slot's pin as it is routed now; -1: none. */
-int piix_irq(const struct piix *p, unsigned slot, unsigned pin);
+/* The interrupt of a slot's pin by these routes. */
+unsigned piix_irq(unsigned slot, unsigned pin);
 
 #endif

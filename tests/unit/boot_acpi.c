@@ -100,9 +100,9 @@ static void check_madt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 			if (load(entry + 3, 1) == 0) {
 				CHECK_EQ(load(entry + 4, 4), 2);
 				CHECK_EQ(load(entry + 8, 2), 0);
-			} else {
-				CHECK_EQ(load(entry + 3, 1), 9);
-				CHECK_EQ(load(entry + 4, 4), 9);
+			} else { /* levels */
+				CHECK_EQ(load(entry + 3, 1), overrides == 1 ? 9 : overrides == 2 ? 10 : 11);
+				CHECK_EQ(load(entry + 4, 4), load(entry + 3, 1));
 				CHECK_EQ(load(entry + 8, 2), 0xd);
 			}
 			overrides++;
@@ -121,7 +121,7 @@ static void check_madt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	CHECK_EQ(at, len);
 	CHECK_EQ(lapics, c->cpus);
 	CHECK_EQ(ioapics, 1);
-	CHECK_EQ(overrides, 2);
+	CHECK_EQ(overrides, c->pci ? 4 : 2);
 	CHECK_EQ(nmis, 1);
 }
 
@@ -129,7 +129,7 @@ static void check_madt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 
 struct reader {
 	uint64_t at, end;
-	char text[16384];
+	char text[32768];
 	size_t len;
 };
 
@@ -170,6 +170,23 @@ static void read_name(struct reader *r)
 		say(r, "%c", (int)take(r, 1));
 }
 
+static void read_window(struct reader *r, unsigned bytes)
+{
+	static const char *const kinds[] = {"memory", "io", "bus"};
+	static const uint8_t specific[] = {1, 3, 0};
+
+	CHECK_EQ(take(r, 2), 3 + 5 * bytes);
+	uint64_t kind = take(r, 1);
+	CHECK(kind < 3);
+	CHECK_EQ(take(r, 1), 0x0c);
+	CHECK_EQ(take(r, 1), specific[kind % 3]);
+	CHECK_EQ(take(r, bytes), 0);
+	uint64_t first = take(r, bytes), last = take(r, bytes);
+	CHECK_EQ(take(r, bytes), 0);
+	CHECK_EQ(take(r, bytes), last - first + 1);
+	say(r, " %s%u %llx-%llx", kinds[kind % 3], bytes * 8, (unsigned long long)first, (unsigned long long)last);
+}
+
 static void read_resources(struct reader *r, uint64_t end)
 {
 	CHECK_EQ(take(r, 1), 0x0b); /* the buffer's size, as a word */
@@ -186,6 +203,21 @@ static void read_resources(struct reader *r, uint64_t end)
 			say(r, " io %x+%x", (unsigned)low, (unsigned)take(r, 1));
 			break;
 		}
+		case 0x86:
+			CHECK_EQ(take(r, 2), 9);
+			CHECK_EQ(take(r, 1), 1);
+			say(r, " memory %llx+", (unsigned long long)take(r, 4));
+			say(r, "%llx", (unsigned long long)take(r, 4));
+			break;
+		case 0x87:
+			read_window(r, 4);
+			break;
+		case 0x88:
+			read_window(r, 2);
+			break;
+		case 0x8a:
+			read_window(r, 8);
+			break;
 		case 0x22:
 			say(r, " irqs %x", (unsigned)take(r, 2));
 			break;
@@ -214,7 +246,10 @@ static void read_object(struct reader *r)
 	case 0x0a:
 		say(r, " %u", (unsigned)take(r, 1));
 		break;
-	case 0x0c: /* _HID: an EISA ID */
+	case 0x0b:
+		say(r, " %u", (unsigned)take(r, 2));
+		break;
+	case 0x0c: /* _HID: an EISA ID; _PRT: a slot */
 		say(r, " %08x", (unsigned)__builtin_bswap32((uint32_t)take(r, 4)));
 		break;
 	case 0x0d:
@@ -264,6 +299,24 @@ static void read_terms(struct reader *r, uint64_t end)
 	CHECK_EQ(r->at, end);
 }
 
+static unsigned test_gsi(unsigned slot, unsigned pin) { return 300 + slot * 4 + pin; }
+
+static const struct acpi_pci pci = {
+	.low_first = 0x80000000, .low_last = 0xfebfffff, .high_first = 1ull << 32, .high_last = (9ull << 32) - 1,
+	.io_first = 0xd00, .gsi = test_gsi,
+};
+
+static void expect_pci(struct reader *want)
+{
+	say(want, "PCI0 {_HID 41d00a03; _UID 0; _CRS bus16 0-ff io cf8+8 io16 0-cf7 io16 d00-ffff");
+	say(want, " memory32 a0000-bffff memory32 80000000-febfffff memory64 100000000-8ffffffff; _PRT package of 124:");
+	for (unsigned slot = 1; slot < 32; slot++)
+		for (unsigned pin = 0; pin < 4; pin++)
+			say(want, " package of 4: %08x %u 0 %u", __builtin_bswap32(slot << 16 | 0xffff), pin,
+			    300 + slot * 4 + pin);
+	say(want, "; ISA_ {_ADR 00000100; ");
+}
+
 static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 {
 	static struct reader r, want;
@@ -274,6 +327,8 @@ static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	say(&want, "\\_SB_ {");
 	for (unsigned i = 0; i < c->cpus; i++)
 		say(&want, "C%03X {_HID ACPI0007; _UID %u; }\n", i, i);
+	if (c->pci)
+		expect_pci(&want);
 	/* PNP is 41d0. Lines 2, 0, 8, 1, 4 as bits. */
 	say(&want, "PIC_ {_HID 41d00000; _CRS io 20+2 io a0+2 io 4d0+2 irqs 4; }\n");
 	say(&want, "TIMR {_HID 41d00100; _CRS io 40+4 irqs 1; }\n");
@@ -281,7 +336,9 @@ static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	say(&want, "KBD_ {_HID 41d00303; _CRS io 60+1 io 64+1 irqs 2; }\n");
 	if (c->serial)
 		say(&want, "COM1 {_HID 41d00501; _CRS io 3f8+8 irqs 10; }\n");
-	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+18 io cf9+1; }\n}\n");
+	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+18%s; }\n}\n", c->pci ? "" : " io cf9+1");
+	if (c->pci)
+		say(&want, "}\n}\n");
 	say(&want, "\\_S5_ package of 4: 5 5 0 0; ");
 	CHECK(r.len == want.len && !memcmp(r.text, want.text, r.len));
 	if (r.len != want.len || memcmp(r.text, want.text, r.len))
@@ -453,12 +510,15 @@ int main(int argc, char **argv)
 	if (memory_init(&memory, 2 << 20) < 0)
 		return 1;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
+	c.pci = &pci;
+	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	dump_to = NULL;
 	c.cpus = 64;
 	c.serial = false;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	c.cpus = 255;
 	check_tables(&c, 0x80000, 0x20000);
+	c.pci = NULL;
 	bad_arguments(&c);
 	aml_encoding();
 	memory_free(&memory);
