@@ -2,6 +2,7 @@
 #   make            build/ringside            make DEBUG=1   -O0 -g
 #   make SAN=1      AddressSanitizer + UBSan  make CC=clang  with clang
 #   make TSAN=1     ThreadSanitizer, for --engine interp: TSAN_OPTIONS=suppressions=tests/tsan.supp
+#   make run-debian boot Debian 12 from a disk
 #   make run        boot Debian's kernel to a shell, here      make V=1   show the commands
 #   make check      all tests; ends with "N passed, N failed"  make fuzz  fuzz until stopped
 #   make bench      bench/results.md                           make install PREFIX=/usr/local
@@ -92,7 +93,7 @@ GUESTS := .cache/guests
 
 # packages.txt has them; apt-get is asked only when one is missing.
 deps:
-	tools/install-packages run test
+	tools/install-packages run debian test
 
 deps-run:
 	tools/install-packages run
@@ -112,6 +113,15 @@ $(GUESTS)/%/vmlinuz: $(GUESTS)/%/version ;
 $(GUESTS)/%/initrd.gz: $(GUESTS)/%/version tools/make-initramfs tools/guest-init
 	tools/make-initramfs $(GUESTS)/$*/busybox $@
 
+# Debian 12 with systemd on a disk, made of packages: a bootable image, its kernel and initrd, a key for ssh.
+DEBIAN := $(GUESTS)/debian
+
+deps-debian:
+	tools/install-packages run debian
+
+$(DEBIAN)/disk.img: tools/make-debian-image
+	tools/make-debian-image $(DEBIAN)
+
 guests: $(foreach g,$(GUEST_NAMES),$(call guest,$(g)))
 
 # ---- what people ask for ----
@@ -122,9 +132,14 @@ run: deps-run
 	$(B)/ringside run --kernel $(GUESTS)/cloud/vmlinuz --initrd $(GUESTS)/cloud/initrd.gz \
 		--append "console=ttyS0 loglevel=3" $(RUN)
 
+# Debian by firmware and GRUB from the disk, with a network; the disk keeps what is written to it.
+run-debian: deps-debian
+	$(MAKE) $(B)/ringside $(DEBIAN)/disk.img
+	$(B)/ringside run --disk $(DEBIAN)/disk.img --memory 1G --cpus 2 --net user,hostfwd=tcp:127.0.0.1:2222-:22 $(RUN)
+
 # CHECK chooses suites: make check CHECK="unit cli"
 check: deps
-	$(MAKE) all unit guests
+	$(MAKE) all unit guests $(if $(filter pc,$(or $(CHECK),pc)),$(DEBIAN)/disk.img)
 	tests/run $(B) $(CHECK)
 
 # Until stopped: seeds that no run before had.
@@ -144,6 +159,6 @@ install: $(B)/ringside
 clean:
 	rm -rf build build-*
 
-.PHONY: all unit deps deps-run deps-bench guests run check fuzz bench install clean
+.PHONY: all unit deps deps-run deps-bench deps-debian guests run run-debian check fuzz bench install clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d)

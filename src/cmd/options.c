@@ -285,7 +285,7 @@ void options_help(void)
 	     "  none                  no port");
 	puts("\nThe guest's serial console is stdin and stdout: a terminal (set to raw mode and restored), pipes or\n"
 	     "files. At a terminal Ctrl-A is Ringside's: Ctrl-A x ends the guest, Ctrl-A h lists the keys.\n"
-	     "SIGUSR1 prints statistics.\n"
+	     "SIGUSR1 prints statistics, SIGPWR presses the power button.\n"
 	     "\n"
 	     "exit status:");
 	printf("  %-5d the guest powered off, reset with --no-reboot, or was ended by Ctrl-A x\n", STATUS_OK);

@@ -12,6 +12,8 @@
 #include "cmd/cmd.h"
 #include "cmd/options.h"
 #include "cmd/terminal.h"
+#include "dev/pm.h"
+#include "machine/pc.h"
 
 struct run {
 	struct run_options options;
@@ -47,6 +49,11 @@ static void signal_ready(void *opaque, struct vm *vm)
 	case SIGUSR1:
 		vm_print_stats(vm, stderr);
 		break;
+	case SIGPWR:
+		pthread_mutex_lock(&vm->lock);
+		pm_power_button(vm->pc->pm);
+		pthread_mutex_unlock(&vm->lock);
+		break;
 	case SIGTSTP:
 		suspend();
 		break;
@@ -61,7 +68,7 @@ static void signal_ready(void *opaque, struct vm *vm)
 
 static int take_signals(struct run *run)
 {
-	static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGTSTP, SIGCONT};
+	static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGPWR, SIGTSTP, SIGCONT};
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN); /* write(2) says it */
