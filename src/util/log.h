@@ -24,6 +24,8 @@
 	X(LOG_PIT, "pit", "8254 timer") \
 	X(LOG_RTC, "rtc", "CMOS clock") \
 	X(LOG_UART, "uart", "16550A serial port") \
+	X(LOG_VGA, "vga", "VGA: modes") \
+	X(LOG_VNC, "vnc", "VNC server: clients, errors") \
 	X(LOG_ACPI, "acpi", "ACPI registers and tables") \
 	X(LOG_PCI, "pci", "PCI configuration space, address registers") \
 	X(LOG_VIRTIO, "virtio", "virtio devices: drivers, features, broken rules") \
