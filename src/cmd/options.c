@@ -78,6 +78,12 @@ static int set_testdev(struct run_options *o, const char *v)
 	o->vm.testdev = true;
 	return 0;
 }
+static int set_rng(struct run_options *o, const char *v)
+{
+	(void)v;
+	o->vm.devices.rng = true;
+	return 0;
+}
 static int set_stats(struct run_options *o, const char *v)
 {
 	(void)v;
@@ -199,6 +205,7 @@ static const struct option options[] = {
 	 set_disk},
 	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
+	{"--rng", NULL, "a virtio entropy device", set_rng},
 	{"--engine", "NAME", "how guest code runs, see below", set_engine},
 	{"--serial", "LINE", "COM1's other end, given again COM2's ...; see below; default stdio", set_serial},
 	{"--no-reboot", NULL, "a guest that resets ends instead of booting again", set_no_reboot},

@@ -3,12 +3,43 @@
  */
 #include "machine/devices.h"
 
-#include "machine/vm.h"
+#include <errno.h>
 
-int devices_new(struct vm *vm)
+#include "machine/pc.h"
+#include "machine/vm.h"
+#include "virtio/rng.h"
+
+/* Puts a device just made into the list, to be freed by `free`. NULL: it could not be made, errno says why. */
+static int keep(struct vm *vm, void *device, void (*free)(void *device))
 {
-	(void)vm;
+	struct devices *d = &vm->devices;
+
+	if (!device)
+		return -errno;
+	if (d->count == DEVICES_MAX) {
+		free(device);
+		return -ENOSPC;
+	}
+	d->list[d->count].device = device;
+	d->list[d->count++].free = free;
 	return 0;
 }
 
-void devices_free(struct vm *vm) { (void)vm; }
+static void free_rng(void *device) { virtio_rng_free(device); }
+
+static int new_rng(struct vm *vm)
+{
+	return vm->config.devices.rng ? keep(vm, virtio_rng_new(vm->pc->pci, vm->loop), free_rng) : 0;
+}
+
+int devices_new(struct vm *vm) { return new_rng(vm); }
+
+void devices_free(struct vm *vm)
+{
+	struct devices *d = &vm->devices;
+
+	while (d->count) {
+		d->count--;
+		d->list[d->count].free(d->list[d->count].device);
+	}
+}

@@ -5,7 +5,25 @@
 #ifndef RINGSIDE_DEVICES_H
 #define RINGSIDE_DEVICES_H
 
+#include <stdbool.h>
+
+#define DEVICES_MAX 96u
+
 struct vm;
+
+/* What the user asked for that has nothing on the host's side; part of struct vm_config. */
+struct devices_config {
+	bool rng;
+};
+
+/* What was built, in order; part of struct vm. Devices are freed in the opposite one. */
+struct devices {
+	struct {
+		void *device;
+		void (*free)(void *device);
+	} list[DEVICES_MAX];
+	unsigned count;
+};
 
 /* After the chip set is there. 0 or -errno: what was built is freed by devices_free. */
 int devices_new(struct vm *vm);

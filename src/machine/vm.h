@@ -19,6 +19,7 @@
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
 #include "machine/backends.h"
+#include "machine/devices.h"
 #include "machine/pv.h"
 #include "mem/bus.h"
 #include "mem/memory.h"
@@ -80,6 +81,7 @@ struct vm_config {
 	const char *kernel, *initrd, *append; /* paths, command line; initrd NULL = none */
 	bool no_reboot;
 	struct backends_config backends;
+	struct devices_config devices;
 	int debug_exit_port; /* -1 = none */
 	bool testdev;
 	bool counting; /* statistics are wanted: count retired instructions and TLB hits too */
@@ -110,6 +112,7 @@ struct vm {
 	unsigned vcpu_count;
 	struct vcpu *vcpu[VCPUS_MAX];
 	struct pc *pc;
+	struct devices devices;
 	enum vm_end end; /* under lock; vm_stop sets it once */
 	int debug_exit_code;
 	char *report;    /* VM_TRIPLE_FAULT, VM_ERROR: what happened and the vCPU's state, as text */
