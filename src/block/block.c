@@ -38,6 +38,8 @@ struct block {
 	struct list told;   /* ended, and done is being called one by one */
 	unsigned in_flight; /* submitted, done not called */
 	struct loop_call tell;
+	void (*batch_ended)(void *opaque);
+	void *batch_opaque;
 };
 
 static void list_init(struct list *l)
@@ -191,6 +193,14 @@ static void tell(void *opaque)
 		b->in_flight--;
 		r->done(r, r->result);
 	}
+	if (b->batch_ended)
+		b->batch_ended(b->batch_opaque);
+}
+
+void block_set_batch_ended(struct block *b, void (*ended)(void *opaque), void *opaque)
+{
+	b->batch_ended = ended;
+	b->batch_opaque = opaque;
 }
 
 void block_drain(struct block *b)

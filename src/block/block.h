@@ -55,6 +55,9 @@ void block_close(struct block *b);
 /* Starts a request. Never calls done before it returns. A bad range or a write to a read-only disk ends with -EINVAL or
  * -EROFS, by done. */
 void block_submit(struct block *b, struct block_request *r);
+/* `ended` is called after done was called for some requests that ended together: the moment for one interrupt for all of
+ * them. NULL: none. */
+void block_set_batch_ended(struct block *b, void (*ended)(void *opaque), void *opaque);
 /* Waits until all requests submitted have ended, and calls their done here. vm->lock held. For a device that is reset or
  * freed. */
 void block_drain(struct block *b);

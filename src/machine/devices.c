@@ -7,6 +7,7 @@
 
 #include "machine/pc.h"
 #include "machine/vm.h"
+#include "virtio/blk.h"
 #include "virtio/rng.h"
 
 /* Puts a device just made into the list, to be freed by `free`. NULL: it could not be made, errno says why. */
@@ -25,6 +26,30 @@ static int keep(struct vm *vm, void *device, void (*free)(void *device))
 	return 0;
 }
 
+static void free_blk(void *device) { virtio_blk_free(device); }
+
+static int new_virtio_disks(struct vm *vm)
+{
+	struct backends *b = &vm->backends;
+
+	for (unsigned i = 0; i < b->disk_count; i++) {
+		const struct disk_config *disk = &vm->config.backends.disk[i];
+		const struct virtio_blk_config config = {
+			.pci = vm->pc->pci,
+			.devfn = -1,
+			.loop = vm->loop,
+			.block = b->disk[i],
+			.serial = disk->serial,
+			.queues = vm->vcpu_count,
+		};
+
+		int r = disk->interface == DISK_VIRTIO ? keep(vm, virtio_blk_new(&config), free_blk) : 0;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static void free_rng(void *device) { virtio_rng_free(device); }
 
 static int new_rng(struct vm *vm)
@@ -32,7 +57,14 @@ static int new_rng(struct vm *vm)
 	return vm->config.devices.rng ? keep(vm, virtio_rng_new(vm->pc->pci, vm->loop), free_rng) : 0;
 }
 
-int devices_new(struct vm *vm) { return new_rng(vm); }
+int devices_new(struct vm *vm)
+{
+	int r;
+
+	if ((r = new_virtio_disks(vm)) < 0 || (r = new_rng(vm)) < 0)
+		return r;
+	return 0;
+}
 
 void devices_free(struct vm *vm)
 {
