@@ -245,26 +245,28 @@ static struct generic_address port(uint16_t address, uint8_t bit_width, uint8_t 
 		.space = GAS_SYSTEM_IO, .bit_width = bit_width, .access_size = access_size, .address = address};
 }
 
-static uint64_t add_fadt(struct builder *b, uint64_t facs, uint64_t dsdt)
+static uint64_t add_fadt(struct builder *b, const struct acpi_config *c, uint64_t facs, uint64_t dsdt)
 {
+	uint16_t event = c->pm_base + PM1A_EVT, control = c->pm_base + PM1A_CNT, timer = c->pm_base + PM_TMR;
+	uint16_t gpe0 = c->pm_base + c->pm->gpe0;
 	struct fadt f = {
 		.header = header("FACP", FADT_REVISION, sizeof f),
 		.firmware_ctrl = (uint32_t)facs,
 		.dsdt = (uint32_t)dsdt,
 		.x_dsdt = dsdt,
 		.sci_int = PM_SCI_GSI,
-		.pm1a_evt_blk = PM1A_EVT,
-		.pm1a_cnt_blk = PM1A_CNT,
-		.pm_tmr_blk = PM_TMR,
-		.gpe0_blk = PM_GPE0,
+		.pm1a_evt_blk = event,
+		.pm1a_cnt_blk = control,
+		.pm_tmr_blk = timer,
+		.gpe0_blk = gpe0,
 		.pm1_evt_len = 4,
 		.pm1_cnt_len = 2,
 		.pm_tmr_len = 4,
-		.gpe0_blk_len = PM_GPE0_LEN,
-		.x_pm1a_evt_blk = port(PM1A_EVT, 32, GAS_ACCESS_WORD),
-		.x_pm1a_cnt_blk = port(PM1A_CNT, 16, GAS_ACCESS_WORD),
-		.x_pm_tmr_blk = port(PM_TMR, 32, GAS_ACCESS_DWORD),
-		.x_gpe0_blk = port(PM_GPE0, PM_GPE0_LEN * 8, GAS_ACCESS_BYTE),
+		.gpe0_blk_len = c->pm->gpe0_len,
+		.x_pm1a_evt_blk = port(event, 32, GAS_ACCESS_WORD),
+		.x_pm1a_cnt_blk = port(control, 16, GAS_ACCESS_WORD),
+		.x_pm_tmr_blk = port(timer, 32, GAS_ACCESS_DWORD),
+		.x_gpe0_blk = port(gpe0, c->pm->gpe0_len * 8, GAS_ACCESS_BYTE),
 		.p_lvl2_lat = NO_C2_LATENCY,
 		.p_lvl3_lat = NO_C3_LATENCY,
 		.century = RTC_CENTURY,
@@ -358,7 +360,7 @@ int acpi_build(struct memory *memory, uint64_t gpa, uint64_t size, const struct 
 		return -ENOMEM;
 	void *root = reserve(&b, sizeof(struct rsdp), TABLE_ALIGN); /* where gpa is */
 	uint64_t dsdt = add_dsdt(&b, config), facs = add_facs(&b);
-	const uint64_t entry[ROOT_ENTRIES] = {add_fadt(&b, facs, dsdt), add_madt(&b, config)};
+	const uint64_t entry[ROOT_ENTRIES] = {add_fadt(&b, config, facs, dsdt), add_madt(&b, config)};
 	uint64_t rsdt = add_rsdt(&b, entry), xsdt = add_xsdt(&b, entry);
 	int r = b.failed ? -ENOSPC : 0;
 	if (!r) {

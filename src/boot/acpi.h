@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct memory;
+struct pm_layout;
 
 /* Where firmware tables of a PC are looked for: a 16-byte boundary in 0xe0000-0xfffff. */
 #define ACPI_BASE 0xe0000ull
@@ -30,6 +31,8 @@ struct acpi_config {
 	uint32_t ioapic_base;  /* 0xfec00000 */
 	uint8_t ioapic_id;
 	bool serial;           /* COM1 at 0x3f8, IRQ 4 */
+	uint16_t pm_base;      /* dev/pm.h's registers */
+	const struct pm_layout *pm;
 	const struct acpi_pci *pci; /* NULL: no PCI */
 };
 

@@ -69,7 +69,7 @@ static void add_isa_devices(struct aml *a, const struct acpi_config *c)
 	isa_device_begin(a, "MBRD", "PNP0C02");
 	aml_resource_io(a, 0x61, 1);
 	aml_resource_io(a, 0x92, 1);
-	aml_resource_io(a, PM_BASE, (uint8_t)(PM_GPE0 + PM_GPE0_LEN - PM_BASE));
+	aml_resource_io(a, c->pm_base, (uint8_t)c->pm->size);
 	if (!c->pci)
 		aml_resource_io(a, RESET_PORT, 1);
 	isa_device_end(a);

@@ -8,7 +8,6 @@
  */
 #include "dev/pm.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include "mem/bus.h"
@@ -32,20 +31,29 @@
 #define CNT_HIGH_SLP_TYP_BITS 0x1c
 #define CNT_HIGH_SLP_EN 0x20
 
+#define SMI_APMC_EN 0x20 /* set: firmware takes it that SMM is set up, and leaves it alone */
+
 #define NS_PER_S 1000000000ull
 #define TIMER_MSB_SHIFT 31
 
 struct pm {
 	uint16_t status, enable;
 	uint8_t control[2];
-	uint32_t gpe_status, gpe_enable;
+	uint64_t gpe_status, gpe_enable;
+	uint32_t smi_enable; /* kept; there are no SMIs */
 	uint64_t msb_changes; /* of the timer, that are in `status` */
 	struct irq_line sci;
 	struct timer_queue *timers;
 	struct timer overflow; /* armed while the timer's interrupt is enabled */
+	const struct pm_layout *layout;
+	struct bus *pio;
+	uint16_t base; /* 0: not mapped */
 	const struct pm_ops *ops;
 	void *opaque;
 };
+
+const struct pm_layout pm_piix4 = {.size = 64, .gpe0 = 0x0c, .gpe0_len = 4};
+const struct pm_layout pm_ich9 = {.size = 128, .gpe0 = 0x20, .gpe0_len = 16, .smi_enable = 0x30};
 
 /* ---- PM timer ---- */
 
@@ -79,43 +87,38 @@ static void overflow_fired(void *opaque)
 
 /* ---- registers: all but the timer are taken byte by byte ---- */
 
-static uint64_t event_read(void *dev, uint64_t offset, unsigned size)
-{
-	struct pm *pm = dev;
+static bool inside(uint64_t offset, unsigned first, unsigned len) { return offset >= first && offset - first < len; }
 
-	(void)size;
-	update(pm);
-	uint16_t reg = offset < 2 ? pm->status : pm->enable;
-	return reg >> (offset & 1) * 8 & 0xff;
+static uint8_t byte_of(uint64_t reg, uint64_t n) { return (uint8_t)(reg >> n * 8); }
+
+static void set_byte(uint64_t *reg, uint64_t n, uint8_t value)
+{
+	*reg = (*reg & ~(0xffull << n * 8)) | (uint64_t)value << n * 8;
 }
 
-static void event_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
+static uint8_t register_read(const struct pm *pm, uint64_t offset)
 {
-	struct pm *pm = dev;
-	unsigned shift = (offset & 1) * 8;
-	uint16_t v = (uint16_t)(value << shift), byte = (uint16_t)(0xff << shift);
+	const struct pm_layout *l = pm->layout;
+	unsigned half = l->gpe0_len / 2;
 
-	(void)size;
-	update(pm);
-	if (offset < 2)
-		pm->status &= (uint16_t)~(v & PM1_STATUS_BITS); /* ones clear */
-	else
-		pm->enable = (pm->enable & (uint16_t)~byte) | (v & PM1_ENABLE_BITS);
-	update(pm);
+	if (offset < PM1A_EVT + 2)
+		return byte_of(pm->status, offset);
+	if (offset < PM1A_EVT + 4)
+		return byte_of(pm->enable, offset - 2);
+	if (inside(offset, PM1A_CNT, 2))
+		return pm->control[offset - PM1A_CNT];
+	if (inside(offset, l->gpe0, half))
+		return byte_of(pm->gpe_status, offset - l->gpe0);
+	if (inside(offset, l->gpe0 + half, half))
+		return byte_of(pm->gpe_enable, offset - l->gpe0 - half);
+	if (l->smi_enable && inside(offset, l->smi_enable, 4))
+		return byte_of(pm->smi_enable, offset - l->smi_enable);
+	return 0;
 }
 
-static uint64_t control_read(void *dev, uint64_t offset, unsigned size)
+static void control_write(struct pm *pm, uint64_t n, uint8_t value)
 {
-	(void)size;
-	return ((struct pm *)dev)->control[offset];
-}
-
-static void control_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
-{
-	struct pm *pm = dev;
-
-	(void)size;
-	if (offset == 0) {
+	if (n == 0) {
 		pm->control[0] = CNT_LOW_SCI_EN | (value & CNT_LOW_BM_RLD);
 		return;
 	}
@@ -127,38 +130,55 @@ static void control_write(void *dev, uint64_t offset, uint64_t value, unsigned s
 		pm->ops->power_off(pm->opaque);
 }
 
-static uint64_t timer_read(void *dev, uint64_t offset, unsigned size)
+static void register_write(struct pm *pm, uint64_t offset, uint8_t value)
 {
-	(void)size;
-	return (uint32_t)timer_ticks(dev) >> offset * 8;
+	const struct pm_layout *l = pm->layout;
+	unsigned half = l->gpe0_len / 2;
+	uint64_t reg;
+
+	if (offset < PM1A_EVT + 2) {
+		pm->status &= (uint16_t)~(value << offset * 8 & PM1_STATUS_BITS); /* ones clear */
+	} else if (offset < PM1A_EVT + 4) {
+		reg = pm->enable;
+		set_byte(&reg, offset - 2, value);
+		pm->enable = reg & PM1_ENABLE_BITS;
+	} else if (inside(offset, PM1A_CNT, 2)) {
+		control_write(pm, offset - PM1A_CNT, value);
+	} else if (inside(offset, l->gpe0, half)) {
+		pm->gpe_status &= ~((uint64_t)value << (offset - l->gpe0) * 8);
+	} else if (inside(offset, l->gpe0 + half, half)) {
+		set_byte(&pm->gpe_enable, offset - l->gpe0 - half, value);
+	} else if (l->smi_enable && inside(offset, l->smi_enable, 4)) {
+		reg = pm->smi_enable;
+		set_byte(&reg, offset - l->smi_enable, value);
+		pm->smi_enable = (uint32_t)reg | SMI_APMC_EN;
+	}
 }
 
-static uint64_t gpe_read(void *dev, uint64_t offset, unsigned size)
+static uint64_t pm_read(void *dev, uint64_t offset, unsigned size)
+{
+	struct pm *pm = dev;
+	uint64_t value = 0;
+
+	if (inside(offset, PM_TMR, 4))
+		return (uint32_t)timer_ticks(pm) >> (offset - PM_TMR) * 8;
+	update(pm);
+	for (unsigned i = 0; i < size; i++)
+		value |= (uint64_t)register_read(pm, offset + i) << i * 8;
+	return value;
+}
+
+static void pm_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
 {
 	struct pm *pm = dev;
 
-	(void)size;
-	return (offset < 4 ? pm->gpe_status : pm->gpe_enable) >> (offset & 3) * 8 & 0xff;
-}
-
-static void gpe_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
-{
-	struct pm *pm = dev;
-	unsigned shift = (offset & 3) * 8;
-	uint32_t v = (uint32_t)(value & 0xff) << shift;
-
-	(void)size;
-	if (offset < 4)
-		pm->gpe_status &= ~v;
-	else
-		pm->gpe_enable = (pm->gpe_enable & ~(0xffu << shift)) | v;
+	update(pm);
+	for (unsigned i = 0; i < size; i++)
+		register_write(pm, offset + i, (uint8_t)(value >> i * 8));
 	update(pm);
 }
 
-static const struct bus_ops event_ops = {.read = event_read, .write = event_write, .max_size = 1};
-static const struct bus_ops control_ops = {.read = control_read, .write = control_write, .max_size = 1};
-static const struct bus_ops timer_ops = {.read = timer_read, .max_size = 4};
-static const struct bus_ops gpe_ops = {.read = gpe_read, .write = gpe_write, .max_size = 1};
+static const struct bus_ops pm_bus_ops = {.read = pm_read, .write = pm_write, .max_size = 4};
 
 /* ---- for the machine ---- */
 
@@ -170,8 +190,8 @@ void pm_power_button(struct pm *pm)
 
 void pm_gpe_raise(struct pm *pm, unsigned event)
 {
-	if (event < 32)
-		pm->gpe_status |= 1u << event;
+	if (event < pm->layout->gpe0_len / 2 * 8u)
+		pm->gpe_status |= 1ull << event;
 	update(pm);
 }
 
@@ -181,31 +201,40 @@ void pm_reset(struct pm *pm)
 	pm->control[0] = CNT_LOW_SCI_EN;
 	pm->control[1] = 0;
 	pm->gpe_status = pm->gpe_enable = 0;
+	pm->smi_enable = SMI_APMC_EN;
 	pm->msb_changes = timer_ticks(pm) >> TIMER_MSB_SHIFT;
 	update(pm);
 }
 
-struct pm *pm_new(struct bus *pio, struct timer_queue *timers, struct irq_line sci, const struct pm_ops *ops, void *opaque)
+void pm_map(struct pm *pm, uint16_t base)
+{
+	if (base == pm->base)
+		return;
+	if (pm->base)
+		bus_unregister(pm->pio, pm->base);
+	pm->base = base;
+	if (base && bus_register(pm->pio, base, pm->layout->size, &pm_bus_ops, pm, "acpi-pm") < 0)
+		pm->base = 0;
+	LOG(LOG_ACPI, "registers at port %#x", pm->base);
+}
+
+uint16_t pm_base(const struct pm *pm) { return pm->base; }
+
+struct pm *pm_new(struct bus *pio, struct timer_queue *timers, struct irq_line sci, const struct pm_layout *layout,
+		  const struct pm_ops *ops, void *opaque)
 {
 	struct pm *pm = calloc(1, sizeof *pm);
-	int err;
 
 	if (!pm)
 		return NULL;
 	pm->sci = sci;
 	pm->timers = timers;
+	pm->layout = layout;
+	pm->pio = pio;
 	pm->ops = ops;
 	pm->opaque = opaque;
 	timer_init(&pm->overflow, timers, overflow_fired, pm);
 	pm_reset(pm);
-	if ((err = bus_register(pio, PM1A_EVT, 4, &event_ops, pm, "pm1a-event")) ||
-	    (err = bus_register(pio, PM1A_CNT, 2, &control_ops, pm, "pm1a-control")) ||
-	    (err = bus_register(pio, PM_TMR, 4, &timer_ops, pm, "pm-timer")) ||
-	    (err = bus_register(pio, PM_GPE0, PM_GPE0_LEN, &gpe_ops, pm, "gpe0"))) {
-		free(pm);
-		errno = -err;
-		return NULL;
-	}
 	return pm;
 }
 

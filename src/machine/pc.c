@@ -248,7 +248,7 @@ static int new_devices(struct vm *vm)
 		return -errno;
 	if (!(pc->rtc = rtc_new(&vm->pio, vm->timers, gsi_line(pc, GSI_RTC), &rtc)))
 		return -errno;
-	if (!(pc->pm = pm_new(&vm->pio, vm->timers, gsi_line(pc, PM_SCI_GSI), &pm_ops, pc)))
+	if (!(pc->pm = pm_new(&vm->pio, vm->timers, gsi_line(pc, PM_SCI_GSI), &pm_piix4, &pm_ops, pc)))
 		return -errno;
 	if (!(pc->serial = serial_new(vm, gsi_line(pc, GSI_COM1), gsi_line(pc, GSI_COM2))))
 		return -errno;
@@ -295,7 +295,7 @@ static int new_pci(struct vm *vm)
 	if (!(pc->pci = pci_bus_new(&config)))
 		return -errno;
 	if ((r = pci_config_ports_init(&pc->config_ports, &vm->pio, pc->pci, pc->reset)) < 0 ||
-	    (r = i440fx_init(&pc->i440fx, pc->pci)) < 0 || (r = piix_init(&pc->piix, pc->pci, pci_gsi_set, pc)) < 0)
+	    (r = i440fx_init(&pc->i440fx, pc->pci)) < 0 || (r = piix_init(&pc->piix, pc->pci, pc->pm, pci_gsi_set, pc)) < 0)
 		return r;
 	return 0;
 }
@@ -309,8 +309,8 @@ static int isa_irq(void *opaque, unsigned slot, unsigned pin)
 /* What firmware would have done, for a kernel that is booted without. */
 static void set_pci_up(struct vm *vm)
 {
-	piix_route(&vm->pc->piix);
 	pci_assign(vm->pc->pci, &vm->pc->windows, isa_irq, NULL);
+	piix_set_up(&vm->pc->piix);
 	bus_write(&vm->pio, ELCR_PORT, 2, ELCR_PCI);
 }
 
@@ -349,6 +349,8 @@ static int write_tables(struct vm *vm)
 	};
 	const struct acpi_config acpi = {
 		.pci = &pci,
+		.pm_base = PM_BASE,
+		.pm = &pm_piix4,
 		.cpus = vm->vcpu_count,
 		.lapic_base = LAPIC_DEFAULT_BASE,
 		.ioapic_base = IOAPIC_BASE,

@@ -1,19 +1,38 @@
 /*
- * PIIX3 ISA bridge. See piix.h.
+ * PIIX3 ISA bridge and PIIX4 power management. See piix.h.
  *
- * Called under vm->lock. Source: Intel 82371FB/82371SB data sheet (290550), chapter 2.
+ * Called under vm->lock. Sources: Intel 82371FB/82371SB data sheet (290550), chapter 2; 82371AB data sheet (290562),
+ * chapter 7.
  */
 #include "pci/piix.h"
 
+#include <string.h>
+
+#include "dev/pm.h"
+
+/* ISA bridge */
 enum {
 	IORT = 0x4c, XBCS = 0x4e, PIRQRC = 0x60, TOM = 0x69, MSTAT = 0x6a, MBIRQ = 0x70, MBDMA = 0x76, PCSC = 0x78,
 	APICBASE = 0x80, DLC = 0x82, SMICNTL = 0xa0, SMIEN = 0xa2, SEE = 0xa4, FTMR = 0xa8, SMIREQ = 0xaa, CTLTMR = 0xac,
 	CTHTMR = 0xae,
 };
 
+/* Power management */
+enum {
+	PMBA = 0x40, CNTA = 0x44, DEVACTB = 0x58, DEVRES_END = 0x80, PMREGMISC = 0x80, SMBBA = 0x90, SMBHSTCFG = 0xd2,
+	SMBREV = 0xd6,
+};
+#define PMBA_IO 0x0001 /* reads as 1: an I/O address */
+#define PMBA_ADDRESS 0xffc0
+#define PMREGMISC_ENABLE 0x01
+#define SMBBA_ADDRESS 0xfff0
+#define DEVACTB_APMC_EN 0x02 /* in its byte 3; set: firmware takes it that SMM is set up, and leaves it alone */
+
+#define INTERRUPT_LINE 0x3c
 #define COMMAND_WIRED 0x0007
 #define COMMAND_SPECIAL_CYCLES 0x0008
 #define STATUS_MEDIUM 0x0200
+#define STATUS_FAST_MEDIUM 0x0280
 #define ROUTE_DISABLED 0x80
 #define ROUTE_IRQ 0x0f
 #define ROUTABLE 0xdef8u /* IRQ 3 to 7, 9 to 12, 14, 15 */
@@ -53,13 +72,6 @@ void piix_set_intx(struct piix *p, unsigned slot, unsigned pin, int level)
 	update(p);
 }
 
-void piix_route(struct piix *p)
-{
-	for (unsigned i = 0; i < PIIX_PIRQS; i++)
-		p->isa.config[PIRQRC + i] = firmware_route(i);
-	update(p);
-}
-
 static void isa_written(void *opaque, unsigned offset, unsigned size)
 {
 	if (offset < PIRQRC + PIIX_PIRQS && offset + size > PIRQRC)
@@ -89,18 +101,68 @@ static void isa_registers(struct pci_device *d)
 	}
 }
 
-int piix_init(struct piix *p, struct pci_bus *bus, void (*set_irq)(void *opaque, unsigned irq, int level), void *opaque)
+/* ---- power management ---- */
+
+static void power_written(void *opaque, unsigned offset, unsigned size)
+{
+	struct piix *p = opaque;
+	const uint8_t *c = p->power.config;
+
+	(void)offset;
+	(void)size;
+	pm_map(p->pm, c[PMREGMISC] & PMREGMISC_ENABLE ? pci_get16(c + PMBA) & PMBA_ADDRESS : 0);
+}
+
+static const struct pci_device_ops power_ops = {.config_written = power_written};
+
+static void power_registers(struct pci_device *d)
+{
+	pci_put16(d->config + 6, STATUS_FAST_MEDIUM);
+	d->config[PMBA] = d->config[SMBBA] = PMBA_IO;
+	pci_put16(d->writable + PMBA, PMBA_ADDRESS);
+	memset(d->writable + CNTA, 0xff, DEVRES_END - CNTA);
+	d->config[DEVACTB + 3] = DEVACTB_APMC_EN;
+	d->writable[DEVACTB + 3] = (uint8_t)~DEVACTB_APMC_EN;
+	d->writable[PMREGMISC] = PMREGMISC_ENABLE;
+	pci_put16(d->writable + SMBBA, SMBBA_ADDRESS);
+}
+
+/* ---- both ---- */
+
+void piix_set_up(struct piix *p)
+{
+	for (unsigned i = 0; i < PIIX_PIRQS; i++)
+		p->isa.config[PIRQRC + i] = firmware_route(i);
+	update(p);
+	pci_put16(p->power.config + PMBA, PM_BASE | PMBA_IO);
+	p->power.config[PMREGMISC] = PMREGMISC_ENABLE;
+	p->power.config[INTERRUPT_LINE] = PM_SCI_GSI; /* wired */
+	power_written(p, PMBA, 2);
+}
+
+int piix_init(struct piix *p, struct pci_bus *bus, struct pm *pm, void (*set_irq)(void *opaque, unsigned irq, int level),
+	      void *opaque)
 {
 	static const struct pci_info isa = {.name = "piix3-isa", .vendor = 0x8086, .device = 0x7000,
 					    .class_code = 0x060100, .multifunction = true};
+	static const struct pci_info power = {.name = "piix4-pm", .vendor = 0x8086, .device = 0x7113,
+					      .class_code = 0x068000, .revision = 3, .interrupt_pin = 1};
 	int r = pci_device_init(&p->isa, bus, PCI_DEVFN(PIIX_SLOT, 0), &isa, &isa_ops, p);
 
 	if (r < 0)
 		return r;
 	p->set_irq = set_irq;
 	p->opaque = opaque;
+	p->pm = pm;
 	isa_registers(&p->isa);
+	if ((r = pci_device_init(&p->power, bus, PCI_DEVFN(PIIX_SLOT, 3), &power, &power_ops, p)) < 0)
+		return r;
+	power_registers(&p->power);
 	return 0;
 }
 
-void piix_free(struct piix *p) { pci_device_free(&p->isa); }
+void piix_free(struct piix *p)
+{
+	pci_device_free(&p->power);
+	pci_device_free(&p->isa);
+}

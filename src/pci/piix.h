@@ -14,22 +14,27 @@
 #define PIIX_SLOT 1
 #define PIIX_PIRQS 4
 
+struct pm;
+
 struct piix {
-	struct pci_device isa;
+	struct pci_device isa, power;
+	struct pm *pm;
 	uint8_t slots[PIIX_PIRQS]; /* how many slots' pins hold the PIRQ */
 	uint16_t driven;           /* ISA interrupts that are high */
 	void (*set_irq)(void *opaque, unsigned irq, int level);
 	void *opaque;
 };
 
-/* `set_irq`: level of an ISA interrupt as far as PCI drives it. 0 or -errno. */
-int piix_init(struct piix *p, struct pci_bus *bus, void (*set_irq)(void *opaque, unsigned irq, int level), void *opaque);
+/* `set_irq`: level of an ISA interrupt as far as PCI drives it. `pm`: of layout pm_piix4. 0 or -errno. */
+int piix_init(struct piix *p, struct pci_bus *bus, struct pm *pm, void (*set_irq)(void *opaque, unsigned irq, int level),
+	      void *opaque);
 void piix_free(struct piix *p); /* also of one that is all zero */
 
 /* A slot's pin changed: pci_bus_config.set_intx. */
 void piix_set_intx(struct piix *p, unsigned slot, unsigned pin, int level);
-/* Programs the routes as firmware does, and ACPI's tables say: PIRQ A and B to IRQ 10, C and D to IRQ 11. */
-void piix_route(struct piix *p);
+/* Programs the routes as firmware does, and ACPI's tables say: PIRQ A and B to IRQ 10, C and D to IRQ 11; the ACPI
+ * registers at PM_BASE. */
+void piix_set_up(struct piix *p);
 /* The interrupt of a slot's pin by these routes. */
 unsigned piix_irq(unsigned slot, unsigned pin);
 

@@ -336,7 +336,7 @@ static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	say(&want, "KBD_ {_HID 41d00303; _CRS io 60+1 io 64+1 irqs 2; }\n");
 	if (c->serial)
 		say(&want, "COM1 {_HID 41d00501; _CRS io 3f8+8 irqs 10; }\n");
-	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+18%s; }\n}\n", c->pci ? "" : " io cf9+1");
+	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+40%s; }\n}\n", c->pci ? "" : " io cf9+1");
 	if (c->pci)
 		say(&want, "}\n}\n");
 	say(&want, "\\_S5_ package of 4: 5 5 0 0; ");
@@ -352,6 +352,11 @@ static void check_port(uint64_t gpa, uint16_t port, unsigned bits, unsigned acce
 	CHECK_EQ(load(gpa + 4, 8), port);
 }
 
+#define EVENT (PM_BASE + PM1A_EVT)
+#define CONTROL (PM_BASE + PM1A_CNT)
+#define TIMER (PM_BASE + PM_TMR)
+#define GPE0 (PM_BASE + 0x0c)
+
 static void check_fadt(uint64_t gpa, uint64_t len, uint64_t base, uint64_t end, const struct acpi_config *c)
 {
 	uint64_t facs = load(gpa + 36, 4), dsdt = load(gpa + 40, 4);
@@ -363,22 +368,22 @@ static void check_fadt(uint64_t gpa, uint64_t len, uint64_t base, uint64_t end, 
 	CHECK_EQ(load(facs + 4, 4), 64);
 	CHECK_EQ(load(gpa + 140, 8), dsdt);
 	CHECK_EQ(load(gpa + 46, 2), 9);
-	CHECK_EQ(load(gpa + 56, 4), PM1A_EVT);
-	CHECK_EQ(load(gpa + 64, 4), PM1A_CNT);
-	CHECK_EQ(load(gpa + 76, 4), PM_TMR);
-	CHECK_EQ(load(gpa + 80, 4), PM_GPE0);
+	CHECK_EQ(load(gpa + 56, 4), EVENT);
+	CHECK_EQ(load(gpa + 64, 4), CONTROL);
+	CHECK_EQ(load(gpa + 76, 4), TIMER);
+	CHECK_EQ(load(gpa + 80, 4), GPE0);
 	CHECK_EQ(load(gpa + 88, 4), 0x00040002u << 8 | 4); /* lengths: event, control, PM2, timer */
-	CHECK_EQ(load(gpa + 92, 4), 8);                      /* GPE0, GPE1; its base; no C states by SMI */
+	CHECK_EQ(load(gpa + 92, 4), 4);                      /* GPE0, GPE1; its base; no C states by SMI */
 	CHECK_EQ(load(gpa + 108, 1), 0x32);
 	CHECK_EQ(load(gpa + 109, 2), 7);
 	CHECK_EQ(load(gpa + 112, 4), 0x565); /* WBINVD, C1, no sleep button, no RTC bit, 32-bit timer, reset */
 	CHECK_EQ(load(gpa + 48, 4), 0);      /* no SMI port: always in ACPI mode */
 	check_port(gpa + 116, RESET_PORT, 8, 1);
 	CHECK_EQ(load(gpa + 128, 1), RESET_VALUE);
-	check_port(gpa + 148, PM1A_EVT, 32, 2);
-	check_port(gpa + 172, PM1A_CNT, 16, 2);
-	check_port(gpa + 208, PM_TMR, 32, 3);
-	check_port(gpa + 220, PM_GPE0, 64, 1);
+	check_port(gpa + 148, EVENT, 32, 2);
+	check_port(gpa + 172, CONTROL, 16, 2);
+	check_port(gpa + 208, TIMER, 32, 3);
+	check_port(gpa + 220, GPE0, 32, 1);
 	CHECK_EQ(load(gpa + 160, 8) | load(gpa + 184, 8) | load(gpa + 196, 8) | load(gpa + 232, 8), 0);
 	check_dsdt(dsdt, check_table(dsdt, "DSDT", base, end), c);
 }
@@ -504,7 +509,8 @@ static void aml_encoding(void)
 int main(int argc, char **argv)
 {
 	struct acpi_config c = {
-		.cpus = 1, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .ioapic_id = 1, .serial = true};
+		.cpus = 1, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .ioapic_id = 1, .serial = true,
+		.pm_base = PM_BASE, .pm = &pm_piix4};
 
 	dump_to = argc > 1 ? argv[1] : NULL;
 	if (memory_init(&memory, 2 << 20) < 0)
