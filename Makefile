@@ -5,6 +5,7 @@
 #   make run-debian boot Debian 12 from a disk
 #   make run        boot Debian's kernel to a shell, here      make V=1   show the commands
 #   make check      all tests; ends with "N passed, N failed"  make fuzz  fuzz until stopped
+#   make fuzz-devices  libFuzzer on every device (clang)
 #   make bench      bench/results.md                           make install PREFIX=/usr/local
 #   make guests     fetch the kernels that are booted          make deps  install Debian packages
 
@@ -24,6 +25,9 @@ endif
 ifdef TSAN
 VARIANT := $(VARIANT)-tsan
 endif
+ifdef LIBFUZZER
+VARIANT := $(VARIANT)-fuzz
+endif
 ifneq ($(CC),gcc)
 VARIANT := $(VARIANT)-$(notdir $(CC))
 endif
@@ -40,6 +44,10 @@ ifdef TSAN
 CFLAGS_ALL += -fno-omit-frame-pointer -DFPU_LEAVE_AT_ONCE
 LDFLAGS_ALL += -fsanitize=thread
 SEEN := -fsanitize=thread -Wno-tsan
+endif
+ifdef LIBFUZZER
+CFLAGS_ALL += -DLIBFUZZER -DFPU_LEAVE_AT_ONCE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDFLAGS_ALL += -fsanitize=fuzzer,address,undefined
 endif
 LDFLAGS_ALL += -pthread
 
@@ -146,6 +154,16 @@ check: deps
 fuzz: $(B)/ringside $(UNIT)
 	tests/fuzz-forever $(B)
 
+# libFuzzer on every device for FUZZ_TIME seconds each; what it learned stays in .cache/fuzz. FUZZ_DEVICES chooses.
+FUZZ_TIME := 60
+FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c))
+fuzz-devices:
+	$(MAKE) CC=clang LIBFUZZER=1 $(FUZZ_DEVICES:%=build-fuzz-clang/tests/fuzz/%)
+	for device in $(FUZZ_DEVICES); do \
+		mkdir -p .cache/fuzz/$$device && build-fuzz-clang/tests/fuzz/$$device -max_total_time=$(FUZZ_TIME) \
+			-print_final_stats=1 -artifact_prefix=.cache/fuzz/$$device- .cache/fuzz/$$device || exit 1; \
+	done
+
 # The same work on the bare host, on QEMU's TCG and on Ringside: prints and writes bench/results.md.
 bench: deps-bench $(B)/ringside $(call guest,cloud)
 	bench/run --ringside $(B)/ringside $(BENCH)
@@ -159,6 +177,6 @@ install: $(B)/ringside
 clean:
 	rm -rf build build-*
 
-.PHONY: all unit deps deps-run deps-bench deps-debian guests run run-debian check fuzz bench install clean
+.PHONY: all unit deps deps-run deps-bench deps-debian guests run run-debian check fuzz fuzz-devices bench install clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d)
