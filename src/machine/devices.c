@@ -8,6 +8,7 @@
 #include "machine/pc.h"
 #include "machine/vm.h"
 #include "virtio/blk.h"
+#include "virtio/net.h"
 #include "virtio/rng.h"
 
 /* Puts a device just made into the list, to be freed by `free`. NULL: it could not be made, errno says why. */
@@ -57,11 +58,29 @@ static int new_rng(struct vm *vm)
 	return vm->config.devices.rng ? keep(vm, virtio_rng_new(vm->pc->pci, vm->loop), free_rng) : 0;
 }
 
+static void free_virtio_net(void *device) { virtio_net_free(device); }
+
+static int new_net(struct vm *vm, struct net *net)
+{
+	const struct virtio_net_config config = {.pci = vm->pc->pci, .devfn = -1, .loop = vm->loop, .net = net};
+
+	return keep(vm, virtio_net_new(&config), free_virtio_net);
+}
+
+static int new_nets(struct vm *vm)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < vm->config.backends.nets && r == 0; i++)
+		r = new_net(vm, vm->backends.net[i]);
+	return r;
+}
+
 int devices_new(struct vm *vm)
 {
 	int r;
 
-	if ((r = new_virtio_disks(vm)) < 0 || (r = new_rng(vm)) < 0)
+	if ((r = new_virtio_disks(vm)) < 0 || (r = new_nets(vm)) < 0 || (r = new_rng(vm)) < 0)
 		return r;
 	return 0;
 }
