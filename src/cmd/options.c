@@ -170,6 +170,18 @@ static int set_serial(struct run_options *o, const char *v)
 	return 0;
 }
 
+static int set_qmp(struct run_options *o, const char *v)
+{
+	char error[256];
+
+	if (strncmp(v, "unix:", 5) != 0 && strncmp(v, "tcp:", 4) != 0)
+		return option_bad("--qmp %s: unix:PATH or tcp:[ADDRESS:]PORT is wanted", v);
+	if (chardev_check(v, error, sizeof error) < 0)
+		return option_bad("--qmp %s", error);
+	o->vm.backends.qmp = v;
+	return 0;
+}
+
 static int set_debug_exit(struct run_options *o, const char *v)
 {
 	const char *end;
@@ -208,6 +220,7 @@ static const struct option options[] = {
 	{"--rng", NULL, "a virtio entropy device", set_rng},
 	{"--engine", "NAME", "how guest code runs, see below", set_engine},
 	{"--serial", "LINE", "COM1's other end, given again COM2's ...; see below; default stdio", set_serial},
+	{"--qmp", "SOCKET", "listens for QMP commands at unix:PATH or tcp:[ADDRESS:]PORT", set_qmp},
 	{"--no-reboot", NULL, "a guest that resets ends instead of booting again", set_no_reboot},
 	{"--stats", NULL, "statistics on stderr at the end", set_stats},
 	{"--log", "TOPICS", "log lines on stderr; topics separated by commas, see below", set_log},

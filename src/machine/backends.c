@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/qmp.h"
 #include "machine/console.h"
 #include "machine/vm.h"
 #include "ui/chardev.h"
@@ -69,13 +70,25 @@ static bool open_nets(struct backends *b, struct vm *vm, char *error, size_t siz
 	return true;
 }
 
+static bool open_qmp(struct backends *b, struct vm *vm, char *error, size_t size)
+{
+	int n = snprintf(error, size, "--qmp ");
+
+	if (vm->config.backends.qmp)
+		b->qmp = qmp_new(vm, vm->config.backends.qmp, error + n, size - (size_t)n);
+	return b->qmp || !vm->config.backends.qmp;
+}
+
 bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size)
 {
-	return open_serial(b, vm, error, size) && open_disks(b, vm, error, size) && open_nets(b, vm, error, size);
+	return open_serial(b, vm, error, size) && open_disks(b, vm, error, size) && open_nets(b, vm, error, size) &&
+	       open_qmp(b, vm, error, size);
 }
 
 void backends_close(struct backends *b, struct vm *vm)
 {
+	if (b->qmp)
+		qmp_free(b->qmp);
 	close_serial(b, vm);
 	for (unsigned i = 0; i < NET_MAX; i++)
 		net_close(b->net[i]);

@@ -17,6 +17,7 @@
 
 struct vm;
 struct chardev;
+struct qmp;
 
 enum disk_interface { DISK_VIRTIO, DISK_IDE, DISK_SATA, DISK_SCSI };
 
@@ -33,6 +34,7 @@ struct backends_config {
 	unsigned disk_count;
 	/* COM1 to COM4: a back end as chardev.h names them, or "stdio". NULL: no port. */
 	const char *serial[SERIAL_PORTS];
+	const char *qmp; /* where the control socket listens, as chardev.h names it; NULL: none */
 	bool no_serial; /* all NULL means what it says; else it means COM1 on stdio */
 	unsigned nets;
 	struct net_config net[NET_MAX];
@@ -43,6 +45,7 @@ struct backends {
 	unsigned disk_count;
 	struct chardev *serial[SERIAL_PORTS]; /* NULL: no port */
 	struct net *net[NET_MAX];
+	struct qmp *qmp; /* NULL: none */
 };
 
 /* False: one line for the user in error[0..size); backends_close is still to be called. */

@@ -1,0 +1,385 @@
+/*
+ * The control socket. See qmp.h.
+ *
+ * A client is greeted, has to negotiate capabilities (there are none) and may then give commands. Input is parsed
+ * as it comes; a command of more than COMMAND_MAX bytes or DEPTH_MAX levels is an error, and what follows is read anew.
+ */
+#include "control/qmp.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "dev/pm.h"
+#include "machine/pc.h"
+#include "machine/vm.h"
+#include "ui/chardev.h"
+#include "util/log.h"
+
+#define COMMAND_MAX 65536u
+#define DEPTH_MAX 32
+
+struct qmp {
+	struct vm *vm;
+	struct chardev *chardev;
+	struct json_tokener *tokener;
+	size_t command_len; /* bytes of the command that is being read */
+	bool negotiated;
+};
+
+/* ---- answers ---- */
+
+/* Takes the object. */
+static void send_object(struct qmp *q, struct json_object *o)
+{
+	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+
+	chardev_write_all(q->chardev, (const uint8_t *)text, strlen(text));
+	chardev_write_all(q->chardev, (const uint8_t *)"\r\n", 2);
+	json_object_put(o);
+}
+
+static void send_error(struct qmp *q, struct json_object *id, const char *class, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+static void send_error(struct qmp *q, struct json_object *id, const char *class, const char *fmt, ...)
+{
+	struct json_object *answer = json_object_new_object(), *error = json_object_new_object();
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	json_object_object_add(error, "class", json_object_new_string(class));
+	json_object_object_add(error, "desc", json_object_new_string(text));
+	json_object_object_add(answer, "error", error);
+	if (id)
+		json_object_object_add(answer, "id", json_object_get(id));
+	send_object(q, answer);
+}
+
+static struct json_object *version(void)
+{
+	struct json_object *o = json_object_new_object(), *numbers = json_object_new_object();
+
+	/* Clients look for the protocol of this version of QEMU; the package says who answers. */
+	json_object_object_add(numbers, "major", json_object_new_int(7));
+	json_object_object_add(numbers, "minor", json_object_new_int(2));
+	json_object_object_add(numbers, "micro", json_object_new_int(0));
+	json_object_object_add(o, "qemu", numbers);
+	json_object_object_add(o, "package", json_object_new_string("Ringside"));
+	return o;
+}
+
+static void greet(struct qmp *q)
+{
+	struct json_object *greeting = json_object_new_object(), *qmp = json_object_new_object();
+
+	json_object_object_add(qmp, "version", version());
+	json_object_object_add(qmp, "capabilities", json_object_new_array());
+	json_object_object_add(greeting, "QMP", qmp);
+	send_object(q, greeting);
+}
+
+void qmp_event(struct qmp *q, const char *name, const char *data)
+{
+	struct json_object *event, *stamp;
+	struct timespec now;
+
+	if (!q->negotiated)
+		return;
+	clock_gettime(CLOCK_REALTIME, &now);
+	event = json_object_new_object();
+	stamp = json_object_new_object();
+	json_object_object_add(stamp, "seconds", json_object_new_int64(now.tv_sec));
+	json_object_object_add(stamp, "microseconds", json_object_new_int64(now.tv_nsec / 1000));
+	json_object_object_add(event, "timestamp", stamp);
+	json_object_object_add(event, "event", json_object_new_string(name));
+	if (data)
+		json_object_object_add(event, "data", json_tokener_parse(data));
+	send_object(q, event);
+}
+
+/* ---- commands ---- */
+
+/* A command: what it returns (NULL: an empty object), or *error is set to one line. `arguments` may be NULL. */
+struct command {
+	const char *name;
+	struct json_object *(*run)(struct qmp *q, struct json_object *arguments, const char **error);
+};
+
+static struct json_object *run_capabilities(struct qmp *q, struct json_object *a, const char **error)
+{
+	(void)a;
+	(void)error;
+	q->negotiated = true;
+	return NULL;
+}
+
+static struct json_object *run_version(struct qmp *q, struct json_object *a, const char **error)
+{
+	(void)q;
+	(void)a;
+	(void)error;
+	return version();
+}
+
+static struct json_object *run_status(struct qmp *q, struct json_object *a, const char **error)
+{
+	struct json_object *o = json_object_new_object();
+	bool running = q->vm->end == VM_RUNNING;
+
+	(void)a;
+	(void)error;
+	json_object_object_add(o, "status", json_object_new_string(running ? "running" : "shutdown"));
+	json_object_object_add(o, "singlestep", json_object_new_boolean(false));
+	json_object_object_add(o, "running", json_object_new_boolean(running));
+	return o;
+}
+
+static struct json_object *run_name(struct qmp *q, struct json_object *a, const char **error)
+{
+	(void)q;
+	(void)a;
+	(void)error;
+	return json_object_new_object(); /* it has none */
+}
+
+static struct json_object *run_uuid(struct qmp *q, struct json_object *a, const char **error)
+{
+	struct json_object *o = json_object_new_object();
+
+	(void)q;
+	(void)a;
+	(void)error;
+	json_object_object_add(o, "UUID", json_object_new_string("00000000-0000-0000-0000-000000000000"));
+	return o;
+}
+
+static struct json_object *run_cpus(struct qmp *q, struct json_object *a, const char **error)
+{
+	struct json_object *list = json_object_new_array();
+
+	(void)a;
+	(void)error;
+	for (unsigned i = 0; i < q->vm->vcpu_count; i++) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "cpu-index", json_object_new_int((int)i));
+		json_object_object_add(o, "target", json_object_new_string("x86_64"));
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+static struct json_object *run_powerdown(struct qmp *q, struct json_object *a, const char **error)
+{
+	(void)a;
+	(void)error;
+	pm_power_button(q->vm->pc->pm);
+	qmp_event(q, "POWERDOWN", NULL);
+	return NULL;
+}
+
+static struct json_object *run_reset(struct qmp *q, struct json_object *a, const char **error)
+{
+	(void)a;
+	(void)error;
+	vm_stop(q->vm, VM_RESET);
+	return NULL;
+}
+
+static struct json_object *run_quit(struct qmp *q, struct json_object *a, const char **error)
+{
+	(void)a;
+	(void)error;
+	vm_stop(q->vm, VM_QUIT);
+	return NULL;
+}
+
+static struct json_object *run_nmi(struct qmp *q, struct json_object *a, const char **error)
+{
+	(void)a;
+	(void)error;
+	for (unsigned i = 0; i < q->vm->vcpu_count; i++) {
+		q->vm->vcpu[i]->nmi_pending = true;
+		vcpu_kick(q->vm->vcpu[i]);
+	}
+	return NULL;
+}
+
+static struct json_object *run_commands(struct qmp *q, struct json_object *a, const char **error);
+
+static const struct command commands[] = {
+	{"qmp_capabilities", run_capabilities},
+	{"query-version", run_version},
+	{"query-commands", run_commands},
+	{"query-status", run_status},
+	{"query-name", run_name},
+	{"query-uuid", run_uuid},
+	{"query-cpus-fast", run_cpus},
+	{"system_powerdown", run_powerdown},
+	{"system_reset", run_reset},
+	{"quit", run_quit},
+	{"inject-nmi", run_nmi},
+};
+#define COMMANDS (sizeof commands / sizeof commands[0])
+
+static struct json_object *run_commands(struct qmp *q, struct json_object *a, const char **error)
+{
+	struct json_object *list = json_object_new_array();
+
+	(void)q;
+	(void)a;
+	(void)error;
+	for (unsigned i = 0; i < COMMANDS; i++) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "name", json_object_new_string(commands[i].name));
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+static const struct command *find_command(const char *name)
+{
+	for (unsigned i = 0; i < COMMANDS; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static void obey(struct qmp *q, struct json_object *o)
+{
+	struct json_object *name, *arguments = NULL, *id = NULL, *answer, *value;
+	const struct command *command;
+	const char *error = NULL;
+
+	if (!json_object_is_type(o, json_type_object)) {
+		send_error(q, NULL, "GenericError", "QMP input must be a JSON object");
+		return;
+	}
+	json_object_object_get_ex(o, "id", &id);
+	if (!json_object_object_get_ex(o, "execute", &name) || !json_object_is_type(name, json_type_string)) {
+		send_error(q, id, "GenericError", "QMP input lacks member 'execute'");
+		return;
+	}
+	if (json_object_object_get_ex(o, "arguments", &arguments) && !json_object_is_type(arguments, json_type_object)) {
+		send_error(q, id, "GenericError", "QMP input member 'arguments' must be an object");
+		return;
+	}
+	command = find_command(json_object_get_string(name));
+	if (!q->negotiated && command && command->run != run_capabilities) {
+		send_error(q, id, "CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'");
+		return;
+	}
+	if (!command) {
+		send_error(q, id, "CommandNotFound", "The command %.64s has not been found",
+			   json_object_get_string(name));
+		return;
+	}
+	LOG(LOG_QMP, "%s", command->name);
+	value = command->run(q, arguments, &error);
+	if (error) {
+		json_object_put(value);
+		send_error(q, id, "GenericError", "%s", error);
+		return;
+	}
+	answer = json_object_new_object();
+	json_object_object_add(answer, "return", value ? value : json_object_new_object());
+	if (id)
+		json_object_object_add(answer, "id", json_object_get(id));
+	send_object(q, answer);
+}
+
+/* ---- the line ---- */
+
+static void start_anew(struct qmp *q)
+{
+	json_tokener_reset(q->tokener);
+	q->command_len = 0;
+}
+
+/* Parses one piece of input, up to the end of a command: how many bytes that was. */
+static size_t parse(struct qmp *q, const uint8_t *data, size_t len)
+{
+	struct json_object *o = json_tokener_parse_ex(q->tokener, (const char *)data, (int)len);
+	enum json_tokener_error e = json_tokener_get_error(q->tokener);
+	size_t used = json_tokener_get_parse_end(q->tokener);
+
+	q->command_len += used;
+	if (e == json_tokener_success) {
+		start_anew(q);
+		if (o)
+			obey(q, o);
+		json_object_put(o);
+	} else if (e != json_tokener_continue) {
+		start_anew(q);
+		send_error(q, NULL, "GenericError", "Invalid JSON syntax");
+		return len; /* the rest of what came with it cannot be trusted to begin a command */
+	} else if (q->command_len > COMMAND_MAX) {
+		start_anew(q);
+		send_error(q, NULL, "GenericError", "a command is longer than %u bytes", COMMAND_MAX);
+	}
+	return used ? used : len;
+}
+
+static size_t receive(void *opaque, const uint8_t *data, size_t len)
+{
+	struct qmp *q = opaque;
+
+	for (size_t done = 0; done < len;) {
+		/* White space between commands belongs to none. */
+		if (q->command_len == 0 && strchr(" \t\r\n", data[done])) {
+			done++;
+			continue;
+		}
+		done += parse(q, data + done, len - done);
+	}
+	return len;
+}
+
+static void output_ready(void *opaque) { (void)opaque; } /* answers are written in full at once */
+
+static void connected(void *opaque, bool open)
+{
+	struct qmp *q = opaque;
+
+	q->negotiated = false;
+	start_anew(q);
+	if (open)
+		greet(q);
+}
+
+static const struct chardev_ops chardev_ops = {receive, output_ready, connected};
+
+struct qmp *qmp_new(struct vm *vm, const char *spec, char *error, size_t size)
+{
+	struct qmp *q = calloc(1, sizeof *q);
+
+	if (!q || !(q->tokener = json_tokener_new_ex(DEPTH_MAX))) {
+		snprintf(error, size, "%s", strerror(ENOMEM));
+		free(q);
+		return NULL;
+	}
+	q->vm = vm;
+	q->chardev = chardev_new(vm->loop, spec, error, size);
+	if (!q->chardev) {
+		json_tokener_free(q->tokener);
+		free(q);
+		return NULL;
+	}
+	chardev_attach(q->chardev, &chardev_ops, q);
+	return q;
+}
+
+void qmp_free(struct qmp *q)
+{
+	chardev_free(q->chardev);
+	json_tokener_free(q->tokener);
+	free(q);
+}
