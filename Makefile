@@ -52,7 +52,7 @@ endif
 LDFLAGS_ALL += -pthread
 
 # Debian's libraries; packages.txt has their packages. slirp.pc asks for GLib's, which nothing here needs.
-LIBS := -lslirp -ljson-c
+LIBS := -lslirp -ljson-c -lvncserver -lpng
 
 SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c)
 ASM := $(wildcard src/*/*/*.S)

@@ -16,6 +16,8 @@ int main(int argc, char **argv)
 		return cmd_version();
 	if (strcmp(argv[1], "run") == 0)
 		return cmd_run(argc - 2, argv + 2);
+	if (strcmp(argv[1], "screenshot") == 0)
+		return cmd_screenshot(argc - 2, argv + 2);
 	fprintf(stderr, "ringside: unknown command '%s'; try 'ringside --help'\n", argv[1]);
 	return STATUS_USAGE;
 }

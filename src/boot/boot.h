@@ -19,6 +19,12 @@ struct boot_config {
 	const char *kernel;          /* path */
 	const char *initrd, *append; /* path, command line; NULL: none */
 	uint64_t rsdp;               /* GPA of the ACPI root pointer; 0: none */
+	/* A picture of 32 bits a pixel, lines of width * 4 bytes, that is on the screen already; address 0: none. */
+	struct {
+		uint64_t address;
+		uint16_t width, height;
+		uint32_t size; /* of its memory, bytes */
+	} picture;
 };
 
 /* Loads the kernel of `config` and sets `cpu` (as after RESET) to enter it. 0, or -errno and one line for the

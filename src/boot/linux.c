@@ -34,12 +34,21 @@ enum {
 	SETUP_HEADER_END = 0x290,
 	/* in the zero page only */
 	ACPI_RSDP_ADDR = 0x070,
+	SCREEN_TYPE = 0x00f,
+	SCREEN_WIDTH = 0x012,
+	SCREEN_HEIGHT = 0x014,
+	SCREEN_DEPTH = 0x016,
+	SCREEN_BASE = 0x018,
+	SCREEN_SIZE = 0x01c,
+	SCREEN_PITCH = 0x024,
+	SCREEN_COLORS = 0x026, /* size and position of red, green, blue and what is left */
 	E820_ENTRIES = 0x1e8,
 	E820_TABLE = 0x2d0,
 	E820_ENTRY_SIZE = 20,
 	VID_MODE = 0x1fa,
 };
 #define HDRS 0x53726448u
+enum { SCREEN_IS_VESA_LINEAR = 0x23, SCREEN_SIZE_UNIT = 0x10000 };
 enum { LOADED_HIGH = 1, CAN_USE_HEAP = 0x80, XLF_KERNEL_64 = 1 };
 #define LOAD_ADDRESS 0x100000ull /* where kernels before protocol 2.10, or fixed ones, go */
 #define ENTRY_64 0x200           /* the 64-bit entry is this far behind the 32-bit one */
@@ -138,6 +147,22 @@ static void zero_page_e820(const struct loader *l, uint8_t *zero)
 	}
 }
 
+static void zero_page_screen(const struct boot_config *config, uint8_t *zero)
+{
+	static const uint8_t colors[] = {8, 16, 8, 8, 8, 0, 8, 24};
+
+	if (!config->picture.address || config->picture.address > UINT32_MAX)
+		return;
+	zero[SCREEN_TYPE] = SCREEN_IS_VESA_LINEAR;
+	put16(zero + SCREEN_WIDTH, config->picture.width);
+	put16(zero + SCREEN_HEIGHT, config->picture.height);
+	put16(zero + SCREEN_DEPTH, 32);
+	put32(zero + SCREEN_BASE, (uint32_t)config->picture.address);
+	put32(zero + SCREEN_SIZE, config->picture.size / SCREEN_SIZE_UNIT);
+	put16(zero + SCREEN_PITCH, (uint16_t)(config->picture.width * 4));
+	memcpy(zero + SCREEN_COLORS, colors, sizeof colors);
+}
+
 /* Builds the zero page from the file's setup header and what the loader has to say. */
 static int linux_zero_page(struct loader *l, const uint8_t *head, const struct linux_image *k, uint64_t *gpa)
 {
@@ -166,6 +191,7 @@ static int linux_zero_page(struct loader *l, const uint8_t *head, const struct l
 	}
 	put64(zero + ACPI_RSDP_ADDR, l->config->rsdp);
 	zero_page_e820(l, zero);
+	zero_page_screen(l->config, zero);
 	LOG(LOG_BOOT, "Linux: protocol %u.%02u, kernel at %#llx (%llu bytes, room %#llx), initrd at %#llx",
 	    k->version >> 8, k->version & 0xff, (unsigned long long)k->base, (unsigned long long)k->payload_size,
 	    (unsigned long long)k->room, (unsigned long long)initrd);

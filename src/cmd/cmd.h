@@ -19,5 +19,7 @@ int cmd_help(void);
 int cmd_version(void);
 /* Arguments behind "run". */
 int cmd_run(int argc, char **argv);
+/* Arguments behind "screenshot". */
+int cmd_screenshot(int argc, char **argv);
 
 #endif

@@ -10,6 +10,7 @@ int cmd_help(void)
 	      "usage:\n"
 	      "  ringside run --kernel FILE [options]   boot a guest; its serial console is this terminal\n"
 	      "  ringside run --help                    all options, the console's keys, exit statuses\n"
+	      "  ringside screenshot ADDRESS FILE.png   what the screen of a running guest shows\n"
 	      "  ringside --version\n"
 	      "\n"
 	      "example: boot Linux to whatever the initrd starts\n"

@@ -14,6 +14,7 @@
 #include "cmd/cmd.h"
 #include "cmd/option_disk.h"
 #include "cmd/option_net.h"
+#include "cmd/option_screen.h"
 #include "dev/debug.h"
 #include "ui/chardev.h"
 #include "util/log.h"
@@ -207,6 +208,9 @@ static int set_log(struct run_options *o, const char *v)
 static int set_disk(struct run_options *o, const char *v) { return option_disk(&o->vm.backends, v); }
 static int set_cdrom(struct run_options *o, const char *v) { return option_cdrom(&o->vm.backends, v); }
 
+static int set_vga(struct run_options *o, const char *v) { return option_vga(&o->vm.backends, v); }
+static int set_vnc(struct run_options *o, const char *v) { return option_vnc(&o->vm.backends, v); }
+
 static const struct option options[] = {
 	{"--kernel", "FILE", "Linux bzImage, ELF kernel with a PVH entry, or Multiboot image", set_kernel},
 	{"--initrd", "FILE", "initial RAM disk; for a Multiboot kernel its module", set_initrd},
@@ -218,6 +222,8 @@ static const struct option options[] = {
 	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
 	{"--rng", NULL, "a virtio entropy device", set_rng},
+	{"--vga", "KIND", "a display adapter: std or none; default none, std when something shows it", set_vga},
+	{"--vnc", "ADDRESS", "the screen by VNC: [HOST]:N or unix:PATH, then [,password-file=FILE]", set_vnc},
 	{"--engine", "NAME", "how guest code runs, see below", set_engine},
 	{"--serial", "LINE", "COM1's other end, given again COM2's ...; see below; default stdio", set_serial},
 	{"--qmp", "SOCKET", "listens for QMP commands at unix:PATH or tcp:[ADDRESS:]PORT", set_qmp},
@@ -269,6 +275,8 @@ int options_parse(struct run_options *o, int argc, char **argv)
 	}
 	if (!o->help && !o->vm.kernel)
 		return option_bad("no --kernel FILE given; try 'ringside run --help'");
+	if (option_screen_check(&o->vm.backends) < 0)
+		return -EINVAL;
 	if (o->vm.engine->cpus_max && o->vm.cpus > o->vm.engine->cpus_max)
 		return option_bad("--cpus %u: engine %s has %u at most; others have up to %d", o->vm.cpus,
 			   o->vm.engine->name, o->vm.engine->cpus_max, VCPUS_MAX);

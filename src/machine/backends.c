@@ -82,13 +82,14 @@ static bool open_qmp(struct backends *b, struct vm *vm, char *error, size_t size
 bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size)
 {
 	return open_serial(b, vm, error, size) && open_disks(b, vm, error, size) && open_nets(b, vm, error, size) &&
-	       open_qmp(b, vm, error, size);
+	       screen_open(&b->screen, vm, error, size) && open_qmp(b, vm, error, size);
 }
 
 void backends_close(struct backends *b, struct vm *vm)
 {
 	if (b->qmp)
 		qmp_free(b->qmp);
+	screen_close(&b->screen);
 	close_serial(b, vm);
 	for (unsigned i = 0; i < NET_MAX; i++)
 		net_close(b->net[i]);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "block/block.h"
+#include "machine/screen.h"
 #include "net/net.h"
 
 #define SERIAL_PORTS 4
@@ -38,6 +39,7 @@ struct backends_config {
 	bool no_serial; /* all NULL means what it says; else it means COM1 on stdio */
 	unsigned nets;
 	struct net_config net[NET_MAX];
+	struct screen_config screen;
 };
 
 struct backends {
@@ -46,6 +48,7 @@ struct backends {
 	struct chardev *serial[SERIAL_PORTS]; /* NULL: no port */
 	struct net *net[NET_MAX];
 	struct qmp *qmp; /* NULL: none */
+	struct screen screen;
 };
 
 /* False: one line for the user in error[0..size); backends_close is still to be called. */

@@ -4,7 +4,9 @@
 #include "machine/devices.h"
 
 #include <errno.h>
+#include <unistd.h>
 
+#include "dev/vga.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
 #include "virtio/blk.h"
@@ -25,6 +27,29 @@ static int keep(struct vm *vm, void *device, void (*free)(void *device))
 	d->list[d->count].device = device;
 	d->list[d->count++].free = free;
 	return 0;
+}
+
+#define VGA_BIOS "/usr/share/seabios/vgabios-stdvga.bin" /* of Debian's seabios */
+
+static void free_vga(void *device) { vga_free(device); }
+
+static int new_vga(struct vm *vm)
+{
+	const struct vga_config config = {
+		.memory = &vm->memory,
+		.pio = &vm->pio,
+		.mmio = &vm->mmio,
+		.timers = vm->timers,
+		.pci = vm->pc->pci,
+		.devfn = -1,
+		.rom = access(VGA_BIOS, R_OK) == 0 ? VGA_BIOS : NULL,
+		.display = vm->backends.screen.display,
+	};
+
+	if (!config.display)
+		return 0;
+	vm->devices.vga = vga_new(&config);
+	return keep(vm, vm->devices.vga, free_vga);
 }
 
 static void free_blk(void *device) { virtio_blk_free(device); }
@@ -80,7 +105,7 @@ int devices_new(struct vm *vm)
 {
 	int r;
 
-	if ((r = new_virtio_disks(vm)) < 0 || (r = new_nets(vm)) < 0 || (r = new_rng(vm)) < 0)
+	if ((r = new_vga(vm)) < 0 || (r = new_virtio_disks(vm)) < 0 || (r = new_nets(vm)) < 0 || (r = new_rng(vm)) < 0)
 		return r;
 	return 0;
 }
@@ -89,6 +114,7 @@ void devices_free(struct vm *vm)
 {
 	struct devices *d = &vm->devices;
 
+	d->vga = NULL;
 	while (d->count) {
 		d->count--;
 		d->list[d->count].free(d->list[d->count].device);

@@ -9,6 +9,7 @@
 
 #define DEVICES_MAX 96u
 
+struct vga;
 struct vm;
 
 /* What the user asked for that has nothing on the host's side; part of struct vm_config. */
@@ -23,6 +24,7 @@ struct devices {
 		void (*free)(void *device);
 	} list[DEVICES_MAX];
 	unsigned count;
+	struct vga *vga; /* one of the list; NULL: the machine has none */
 };
 
 /* After the chip set is there. 0 or -errno: what was built is freed by devices_free. */

@@ -12,11 +12,15 @@
 
 #include "boot/boot.h"
 #include "control/qmp.h"
+#include "dev/vga.h"
 #include "machine/console.h"
 #include "machine/pc.h"
 #include "machine/serial.h"
 
 #define ERROR_SIZE 512u
+/* What a kernel that is loaded without firmware finds on the screen, if there is one. */
+#define PICTURE_WIDTH 1024
+#define PICTURE_HEIGHT 768
 
 /* vm_create's line for the user. */
 static _Thread_local char error_line[ERROR_SIZE];
@@ -43,13 +47,19 @@ static bool fail_memory(const struct vm *vm, const char **error, int err)
 
 static int load_guest(struct vm *vm)
 {
-	const struct boot_config boot = {
+	struct boot_config boot = {
 		.kernel = vm->config.kernel,
 		.initrd = vm->config.initrd,
 		.append = vm->config.append,
 		.rsdp = vm->pc->rsdp,
 	};
 
+	if (vm->devices.vga) {
+		boot.picture.width = PICTURE_WIDTH;
+		boot.picture.height = PICTURE_HEIGHT;
+		boot.picture.size = VGA_MEMORY_SIZE;
+		vga_set_linear_mode(vm->devices.vga, PICTURE_WIDTH, PICTURE_HEIGHT, &boot.picture.address);
+	}
 	return boot_load(&vm->memory, &vm->vcpu[0]->cpu, &boot, error_line, sizeof error_line);
 }
 
@@ -108,6 +118,22 @@ static void tear_machine_down(struct vm *vm)
 	vm->pio.count = vm->mmio.count = 0;
 	free(vm->report);
 	vm->report = NULL;
+}
+
+/* The host's side has threads that look for a device in front of them at any time. */
+static bool build_machine_locked(struct vm *vm, const char **error)
+{
+	pthread_mutex_lock(&vm->lock);
+	bool ok = build_machine(vm, error);
+	pthread_mutex_unlock(&vm->lock);
+	return ok;
+}
+
+static void tear_machine_down_locked(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	tear_machine_down(vm);
+	pthread_mutex_unlock(&vm->lock);
 }
 
 /* ---- the host's side ---- */
@@ -173,7 +199,7 @@ struct vm *vm_create(const struct vm_config *config, const char **error)
 	vm->config = *config;
 	vm->memory.fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
-	if (!open_host_side(vm, error) || !build_machine(vm, error)) {
+	if (!open_host_side(vm, error) || !build_machine_locked(vm, error)) {
 		vm_destroy(vm);
 		return NULL;
 	}
@@ -182,14 +208,14 @@ struct vm *vm_create(const struct vm_config *config, const char **error)
 
 bool vm_reset(struct vm *vm, const char **error)
 {
-	tear_machine_down(vm);
+	tear_machine_down_locked(vm);
 	vm->end = VM_RUNNING;
-	return build_machine(vm, error);
+	return build_machine_locked(vm, error);
 }
 
 void vm_destroy(struct vm *vm)
 {
-	tear_machine_down(vm);
+	tear_machine_down_locked(vm);
 	close_host_side(vm);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);

@@ -1,0 +1,67 @@
+/*
+ * --vga and --vnc to a struct screen_config. Main thread.
+ */
+#include "cmd/option_screen.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/options.h"
+#include "machine/backends.h"
+#include "ui/address.h"
+#include "util/keyval.h"
+
+int option_vga(struct backends_config *c, const char *value)
+{
+	if (strcmp(value, "std") == 0)
+		c->screen.vga = SCREEN_VGA_STD;
+	else if (strcmp(value, "none") == 0)
+		c->screen.vga = SCREEN_VGA_NONE;
+	else
+		return option_bad("--vga %s: unknown adapter; there are: std, none", value);
+	return 0;
+}
+
+static int take_vnc(struct vnc_config *vnc, struct keyval *kv, const char *value)
+{
+	const char *password = keyval_take(kv, "password-file"), *left = keyval_left(kv);
+	struct address address;
+
+	if (left)
+		return option_bad("--vnc %s: unknown key '%s'; there is: password-file=FILE", value, left);
+	int r = address_parse(&address, kv->first);
+	if (r == -ENAMETOOLONG || strlen(kv->first) >= VNC_ADDRESS_MAX)
+		return option_bad("--vnc %s: the path is too long for a socket", value);
+	if (r < 0)
+		return option_bad("--vnc %s: an address like :0, 127.0.0.1:0 or unix:PATH is wanted", value);
+	if (vnc->addresses == VNC_ADDRESSES)
+		return option_bad("--vnc: %u addresses at most", VNC_ADDRESSES);
+	if (password && (!*password || strlen(password) >= VNC_ADDRESS_MAX))
+		return option_bad("--vnc %s: password-file wants the path of a file", value);
+	strcpy(vnc->address[vnc->addresses++], kv->first);
+	if (password)
+		strcpy(vnc->password_file, password);
+	return 0;
+}
+
+int option_vnc(struct backends_config *c, const char *value)
+{
+	struct keyval kv;
+	const char *wrong;
+	int r = keyval_split(&kv, value, &wrong);
+
+	if (r == 0)
+		r = take_vnc(&c->screen.vnc, &kv, value);
+	else
+		option_bad("--vnc %s: %s", value, r == -EINVAL ? "a key twice, or none" : strerror(-r));
+	keyval_free(&kv);
+	return r < 0 ? -EINVAL : 0;
+}
+
+int option_screen_check(const struct backends_config *c)
+{
+	if (c->screen.vga == SCREEN_VGA_NONE && c->screen.vnc.addresses)
+		return option_bad("--vga none: there is no screen that --vnc could show");
+	return 0;
+}
