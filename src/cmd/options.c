@@ -99,7 +99,8 @@ static int set_help(struct run_options *o, const char *v)
 	return 0;
 }
 
-static int set_memory(struct run_options *o, const char *v)
+/* A size in bytes, a multiple of PAGE_SIZE. `what` is the option, for messages. */
+static int size_argument(const char *what, const char *v, uint64_t *bytes)
 {
 	static const char units[] = "KMGT";
 	const char *end, *unit;
@@ -107,19 +108,30 @@ static int set_memory(struct run_options *o, const char *v)
 	uint64_t n;
 
 	if (!number(v, &n, &end))
-		return option_bad("--memory %s: a size like 512M or 2G is wanted", v);
+		return option_bad("%s %s: a size like 512M or 2G is wanted", what, v);
 	if (*end != '\0') {
 		unit = strchr(units, *end >= 'a' ? *end - 'a' + 'A' : *end);
 		if (!unit || end[1] != '\0')
-			return option_bad("--memory %s: unknown unit; K, M, G or T are wanted, and a plain number is MiB", v);
+			return option_bad("%s %s: unknown unit; K, M, G or T are wanted, and a plain number is MiB", what, v);
 		shift = 10 * (unsigned)(unit - units + 1);
 	}
 	if (n == 0)
-		return option_bad("--memory %s: a guest without memory cannot run", v);
+		return option_bad("%s %s: a guest without memory cannot run", what, v);
 	if (n > (uint64_t)INT64_MAX >> shift)
-		return option_bad("--memory %s: more than this host has", v);
-	o->vm.memory_size = ((n << shift) + PAGE_SIZE - 1) & PAGE_MASK;
+		return option_bad("%s %s: more than this host has", what, v);
+	*bytes = ((n << shift) + PAGE_SIZE - 1) & PAGE_MASK;
 	return 0;
+}
+
+static int set_memory(struct run_options *o, const char *v)
+{
+	return size_argument("--memory", v, &o->vm.memory_size);
+}
+
+static int set_balloon(struct run_options *o, const char *v)
+{
+	o->vm.devices.balloon = true;
+	return size_argument("--balloon", v, &o->vm.devices.balloon_target);
 }
 
 static int set_cpus(struct run_options *o, const char *v)
@@ -221,6 +233,7 @@ static const struct option options[] = {
 	 set_disk},
 	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
+	{"--balloon", "SIZE", "a memory balloon: of its memory the guest is to keep SIZE", set_balloon},
 	{"--rng", NULL, "a virtio entropy device", set_rng},
 	{"--vga", "KIND", "a display adapter: std or none; default none, std when something shows it", set_vga},
 	{"--vnc", "ADDRESS", "the screen by VNC: [HOST]:N or unix:PATH, then [,password-file=FILE]", set_vnc},

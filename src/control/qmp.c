@@ -19,6 +19,7 @@
 #include "machine/vm.h"
 #include "ui/chardev.h"
 #include "util/log.h"
+#include "virtio/balloon.h"
 
 #define COMMAND_MAX 65536u
 #define DEPTH_MAX 32
@@ -212,6 +213,41 @@ static struct json_object *run_nmi(struct qmp *q, struct json_object *a, const c
 	return NULL;
 }
 
+static struct json_object *run_balloon(struct qmp *q, struct json_object *a, const char **error)
+{
+	struct json_object *value = a ? json_object_object_get(a, "value") : NULL;
+
+	if (!value || !json_object_is_type(value, json_type_int) || json_object_get_int64(value) <= 0)
+		*error = "'value' is wanted: bytes that the guest is to keep";
+	else if (devices_set_balloon(q->vm, (uint64_t)json_object_get_int64(value)) < 0)
+		*error = "the guest has no balloon: --balloon";
+	return NULL;
+}
+
+static struct json_object *run_query_balloon(struct qmp *q, struct json_object *a, const char **error)
+{
+	static const char *const name[BALLOON_STATISTICS] = {
+		"stat-swap-in", "stat-swap-out", "stat-major-faults", "stat-minor-faults", "stat-free-memory",
+		"stat-total-memory", "stat-available-memory", "stat-disk-caches", "stat-htlb-pgalloc", "stat-htlb-pgfail"};
+	struct virtio_balloon *balloon = q->vm->devices.balloon;
+	uint64_t value[BALLOON_STATISTICS];
+
+	(void)a;
+	if (!balloon) {
+		*error = "the guest has no balloon: --balloon";
+		return NULL;
+	}
+	struct json_object *o = json_object_new_object(), *stats = json_object_new_object();
+	json_object_object_add(o, "actual", json_object_new_int64(
+			       (int64_t)(q->vm->config.memory_size - virtio_balloon_size(balloon))));
+	virtio_balloon_statistics(balloon, value);
+	for (unsigned i = 0; i < BALLOON_STATISTICS; i++)
+		if (value[i] != BALLOON_UNKNOWN)
+			json_object_object_add(stats, name[i], json_object_new_int64((int64_t)value[i]));
+	json_object_object_add(o, "stats", stats); /* as the guest gave them last; asks it for newer ones */
+	return o;
+}
+
 static struct json_object *run_commands(struct qmp *q, struct json_object *a, const char **error);
 
 static const struct command commands[] = {
@@ -226,6 +262,8 @@ static const struct command commands[] = {
 	{"system_reset", run_reset},
 	{"quit", run_quit},
 	{"inject-nmi", run_nmi},
+	{"balloon", run_balloon},
+	{"query-balloon", run_query_balloon},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

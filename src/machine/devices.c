@@ -9,6 +9,7 @@
 #include "dev/vga.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
+#include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
@@ -101,12 +102,44 @@ static int new_nets(struct vm *vm)
 	return r;
 }
 
+static void free_balloon(void *device) { virtio_balloon_free(device); }
+
+static int new_balloon(struct vm *vm)
+{
+	const struct devices_config *config = &vm->config.devices;
+
+	if (!config->balloon)
+		return 0;
+	vm->devices.balloon = virtio_balloon_new(vm->pc->pci, vm->loop, &vm->memory, config->balloon_target);
+	return keep(vm, vm->devices.balloon, free_balloon);
+}
+
+int devices_set_balloon(struct vm *vm, uint64_t target)
+{
+	vm->config.devices.balloon_target = target;
+	if (!vm->devices.balloon)
+		return -ENODEV;
+	virtio_balloon_set_target(vm->devices.balloon, target);
+	return 0;
+}
+
 int devices_new(struct vm *vm)
 {
-	int r;
+	/* In the order of their slots. */
+	static int (*const make[])(struct vm *vm) = {
+		new_vga,
+		new_virtio_disks,
+		new_nets,
+		new_rng,
+		new_balloon,
+	};
 
-	if ((r = new_vga(vm)) < 0 || (r = new_virtio_disks(vm)) < 0 || (r = new_nets(vm)) < 0 || (r = new_rng(vm)) < 0)
-		return r;
+	for (unsigned i = 0; i < sizeof make / sizeof make[0]; i++) {
+		int r = make[i](vm);
+
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 
@@ -114,9 +147,9 @@ void devices_free(struct vm *vm)
 {
 	struct devices *d = &vm->devices;
 
-	d->vga = NULL;
 	while (d->count) {
 		d->count--;
 		d->list[d->count].free(d->list[d->count].device);
 	}
+	*d = (struct devices){0};
 }

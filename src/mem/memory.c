@@ -8,6 +8,7 @@
 #include "mem/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
@@ -167,6 +168,22 @@ int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len)
 	memset(m->base + off, byte, len);
 	write_end(m, off, len);
 	return 0;
+}
+
+int memory_discard(struct memory *m, uint64_t gpa, uint64_t len)
+{
+	uint64_t start = (gpa + PAGE_SIZE - 1) & PAGE_MASK, end = (gpa + len) & PAGE_MASK;
+
+	if (memory_offset_writable(m, gpa, len) == MEMORY_NOT_RAM)
+		return -EFAULT;
+	if (start >= end)
+		return 0;
+	uint64_t off = memory_offset_writable(m, start, end - start);
+	write_begin(m);
+	int r = fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)(end - start));
+	int err = r < 0 ? errno : 0;
+	write_end(m, off, end - start);
+	return -err;
 }
 
 int memory_exchange8(struct memory *m, uint64_t gpa, uint8_t value, uint8_t *old)

@@ -158,6 +158,9 @@ int memory_write(struct memory *m, uint64_t gpa, const void *buf, uint64_t len);
 /* One byte, atomically; *old is what it was. */
 int memory_exchange8(struct memory *m, uint64_t gpa, uint8_t value, uint8_t *old);
 int memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t len);
+/* The whole pages in [gpa, gpa+len) are of no more use to the guest: the host gets them back, they read as zero.
+ * 0, -EFAULT as memory_write, or what the host says (nothing is changed then). */
+int memory_discard(struct memory *m, uint64_t gpa, uint64_t len);
 /* [gpa, gpa+len) was just changed through a pointer: marks it dirty, tells the engine of changed code. Nothing
  * where it is no memory. */
 void memory_written(struct memory *m, uint64_t gpa, uint64_t len);
