@@ -351,24 +351,33 @@ static void fill_rsdp(void *p, uint64_t rsdt, uint64_t xsdt)
 	memcpy(p, &r, sizeof r);
 }
 
-int acpi_build(struct memory *memory, uint64_t gpa, uint64_t size, const struct acpi_config *config, uint64_t *rsdp)
+int acpi_make(uint8_t *buffer, uint64_t gpa, uint64_t size, const struct acpi_config *config, uint64_t *len)
 {
 	if (gpa % FACS_ALIGN || gpa > UINT32_MAX || size > UINT32_MAX - gpa || !config->cpus || config->cpus > 255)
 		return -EINVAL;
-	struct builder b = {.buffer = calloc(1, size ? size : 1), .gpa = gpa, .size = size};
-	if (!b.buffer)
-		return -ENOMEM;
+	struct builder b = {.buffer = buffer, .gpa = gpa, .size = size};
 	void *root = reserve(&b, sizeof(struct rsdp), TABLE_ALIGN); /* where gpa is */
 	uint64_t dsdt = add_dsdt(&b, config), facs = add_facs(&b);
 	const uint64_t entry[ROOT_ENTRIES] = {add_fadt(&b, config, facs, dsdt), add_madt(&b, config)};
 	uint64_t rsdt = add_rsdt(&b, entry), xsdt = add_xsdt(&b, entry);
-	int r = b.failed ? -ENOSPC : 0;
-	if (!r) {
-		fill_rsdp(root, rsdt, xsdt);
-		r = memory_write(memory, gpa, b.buffer, b.len);
+	if (b.failed)
+		return -ENOSPC;
+	fill_rsdp(root, rsdt, xsdt);
+	*len = b.len;
+	return 0;
+}
+
+int acpi_build(struct memory *memory, uint64_t gpa, uint64_t size, const struct acpi_config *config, uint64_t *rsdp)
+{
+	uint8_t *buffer = calloc(1, size ? size : 1);
+	uint64_t len;
+	int r = -ENOMEM;
+
+	if (buffer && (r = acpi_make(buffer, gpa, size, config, &len)) == 0) {
+		r = memory_write(memory, gpa, buffer, len);
 		*rsdp = gpa;
-		LOG(LOG_ACPI, "%llu bytes of tables at %#llx", (unsigned long long)b.len, (unsigned long long)gpa);
+		LOG(LOG_ACPI, "%llu bytes of tables at %#llx", (unsigned long long)len, (unsigned long long)gpa);
 	}
-	free(b.buffer);
+	free(buffer);
 	return r;
 }

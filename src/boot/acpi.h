@@ -36,6 +36,9 @@ struct acpi_config {
 	const struct acpi_pci *pci; /* NULL: no PCI */
 };
 
+/* Makes the tables as they are to lie at [gpa, gpa+size), in a buffer of zeros, RSDP first. *len: bytes of it used.
+ * 0, -EINVAL, -ENOSPC. */
+int acpi_make(uint8_t *buffer, uint64_t gpa, uint64_t size, const struct acpi_config *config, uint64_t *len);
 /* Writes the tables to [gpa, gpa+size), RSDP first: *rsdp = gpa. gpa a multiple of 64, below 4 GiB.
  * 0, -EINVAL, -ENOSPC when they do not fit, -EFAULT when it is not RAM. */
 int acpi_build(struct memory *memory, uint64_t gpa, uint64_t size, const struct acpi_config *config, uint64_t *rsdp);

@@ -67,6 +67,27 @@ static int set_append(struct run_options *o, const char *v)
 	o->vm.append = v;
 	return 0;
 }
+static int set_bios(struct run_options *o, const char *v)
+{
+	o->vm.firmware.bios = v;
+	return 0;
+}
+static int set_boot(struct run_options *o, const char *v)
+{
+	static char order[5];
+	size_t n = strspn(v, "acdn");
+
+	if (strcmp(v + n, n ? ",menu" : "menu") == 0)
+		o->vm.firmware.boot_menu = true;
+	else if (v[n] || !n)
+		return option_bad("--boot %s: letters of 'acdn' are wanted, or 'menu', or both with a comma between", v);
+	if (n > 3)
+		return option_bad("--boot %s: three letters at most", v);
+	memcpy(order, v, n);
+	order[n] = '\0';
+	o->vm.firmware.boot_order = n ? order : NULL;
+	return 0;
+}
 static int set_no_reboot(struct run_options *o, const char *v)
 {
 	(void)v;
@@ -227,6 +248,8 @@ static const struct option options[] = {
 	{"--kernel", "FILE", "Linux bzImage, ELF kernel with a PVH entry, or Multiboot image", set_kernel},
 	{"--initrd", "FILE", "initial RAM disk; for a Multiboot kernel its module", set_initrd},
 	{"--append", "TEXT", "the kernel's command line; Linux wants console=ttyS0 in it to talk here", set_append},
+	{"--bios", "FILE", "firmware, where there is no --kernel; default Debian's SeaBIOS", set_bios},
+	{"--boot", "ORDER", "letters a c d n: from floppy, disk, CD-ROM, network; `,menu` behind them or alone", set_boot},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
 	{"--cpus", "N", "virtual processors, default 1", set_cpus},
 	{"--disk", "FILE", "a disk: FILE[,format=raw][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,serial=TEXT]",
@@ -286,8 +309,10 @@ int options_parse(struct run_options *o, int argc, char **argv)
 		if (r < 0)
 			return r;
 	}
-	if (!o->help && !o->vm.kernel)
-		return option_bad("no --kernel FILE given; try 'ringside run --help'");
+	if (o->vm.kernel && (o->vm.firmware.bios || o->vm.firmware.boot_order || o->vm.firmware.boot_menu))
+		return option_bad("--bios and --boot are for machines that firmware boots: not with --kernel");
+	if (!o->vm.kernel && (o->vm.initrd || o->vm.append))
+		return option_bad("--initrd and --append go with --kernel");
 	if (option_screen_check(&o->vm.backends) < 0)
 		return -EINVAL;
 	if (o->vm.engine->cpus_max && o->vm.cpus > o->vm.engine->cpus_max)
@@ -306,7 +331,7 @@ void options_help(void)
 #undef X
 	};
 
-	puts("usage: ringside run --kernel FILE [options]\n\noptions:");
+	puts("usage: ringside run [--kernel FILE] [options]\n\noptions:");
 	for (unsigned i = 0; i < sizeof options / sizeof options[0]; i++)
 		printf("  %-13s %-7s %s\n", options[i].name, options[i].argument ? options[i].argument : "",
 		       options[i].help);

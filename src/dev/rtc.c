@@ -476,6 +476,8 @@ struct rtc *rtc_new(struct bus *pio, struct timer_queue *timers, struct irq_line
 	return r;
 }
 
+void rtc_set_ram(struct rtc *r, unsigned index, uint8_t value) { r->ram[index] = value; }
+
 void rtc_free(struct rtc *r)
 {
 	if (!r)

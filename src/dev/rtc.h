@@ -28,6 +28,8 @@ struct rtc_config {
 
 /* NULL: errno. */
 struct rtc *rtc_new(struct bus *pio, struct timer_queue *timers, struct irq_line irq8, const struct rtc_config *config);
+/* A byte of the CMOS RAM, index 14 to 127, while the machine is built. */
+void rtc_set_ram(struct rtc *r, unsigned index, uint8_t value);
 void rtc_free(struct rtc *rtc);
 void rtc_reset(struct rtc *rtc); /* as the RESET pin does: the time and the RAM stay */
 

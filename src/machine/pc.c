@@ -294,8 +294,13 @@ static int new_pci(struct vm *vm)
 	pc->windows = pci_windows(vm);
 	if (!(pc->pci = pci_bus_new(&config)))
 		return -errno;
+	if ((r = pam_init(&pc->pam, &vm->memory, &vm->mmio)) < 0)
+		return r;
+	if (vm->firmware.rom_size)
+		pam_set_rom(&pc->pam, vm->firmware.rom_offset, vm->firmware.rom_size);
 	if ((r = pci_config_ports_init(&pc->config_ports, &vm->pio, pc->pci, pc->reset)) < 0 ||
-	    (r = i440fx_init(&pc->i440fx, pc->pci)) < 0 || (r = piix_init(&pc->piix, pc->pci, pc->pm, pci_gsi_set, pc)) < 0)
+	    (r = i440fx_init(&pc->i440fx, pc->pci, &pc->pam)) < 0 ||
+	    (r = piix_init(&pc->piix, pc->pci, pc->pm, pci_gsi_set, pc)) < 0)
 		return r;
 	return 0;
 }
@@ -336,10 +341,11 @@ static int new_test_devices(struct vm *vm)
 	return 0;
 }
 
-static int write_tables(struct vm *vm)
+struct acpi_config pc_acpi_config(const struct vm *vm)
 {
 	const struct pci_windows *w = &vm->pc->windows;
-	const struct acpi_pci pci = {
+
+	vm->pc->acpi_pci = (struct acpi_pci){
 		.low_first = w->low_first,
 		.low_last = w->low_last,
 		.high_first = w->high_first,
@@ -347,8 +353,8 @@ static int write_tables(struct vm *vm)
 		.io_first = PCI_IO_FIRST,
 		.gsi = piix_irq,
 	};
-	const struct acpi_config acpi = {
-		.pci = &pci,
+	return (struct acpi_config){
+		.pci = &vm->pc->acpi_pci,
 		.pm_base = PM_BASE,
 		.pm = &pm_piix4,
 		.cpus = vm->vcpu_count,
@@ -357,6 +363,11 @@ static int write_tables(struct vm *vm)
 		.ioapic_id = (uint8_t)vm->vcpu_count,
 		.serial = serial_uart(vm->pc->serial, 0) != NULL,
 	};
+}
+
+static int write_tables(struct vm *vm)
+{
+	const struct acpi_config acpi = pc_acpi_config(vm);
 
 	return acpi_build(&vm->memory, ACPI_BASE, ACPI_SIZE, &acpi, &vm->pc->rsdp);
 }
@@ -373,8 +384,9 @@ int pc_new(struct vm *vm)
 	if ((r = new_lapics(vm)) < 0 || (r = new_interrupt_controllers(vm)) < 0 || (r = new_devices(vm)) < 0 ||
 	    (r = new_pci(vm)) < 0 || (r = new_test_devices(vm)) < 0 || (r = devices_new(vm)) < 0)
 		return r;
-	if (vm->config.kernel)
-		set_pci_up(vm);
+	if (!vm->config.kernel)
+		return 0;
+	set_pci_up(vm);
 	return write_tables(vm);
 }
 

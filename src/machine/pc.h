@@ -5,6 +5,7 @@
 #ifndef RINGSIDE_PC_H
 #define RINGSIDE_PC_H
 
+#include "boot/acpi.h"
 #include "irq/lapic.h"
 #include "pci/assign.h"
 #include "pci/host.h"
@@ -28,7 +29,9 @@ struct pc {
 	struct reset_control *reset;
 	struct pci_bus *pci;
 	struct pci_windows windows; /* addresses that are PCI's */
+	struct acpi_pci acpi_pci;    /* the same, for the tables */
 	struct pci_config_ports config_ports;
+	struct pam pam;
 	struct i440fx i440fx;
 	struct piix piix;
 	struct kvmclock *kvmclock;
@@ -42,5 +45,7 @@ struct pc {
  * what was built is freed by pc_free. */
 int pc_new(struct vm *vm);
 void pc_free(struct vm *vm);
+/* What the ACPI tables say of it. */
+struct acpi_config pc_acpi_config(const struct vm *vm);
 
 #endif

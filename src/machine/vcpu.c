@@ -96,10 +96,10 @@ static void take_init(struct vcpu *v)
 	cpu_reset(&v->cpu, true);
 	lapic_reset(v->lapic, true);
 	pv_reset(v);
-	/* The first processor would go on at the reset vector, where a PC without firmware has nothing. */
-	if (v->cpu.index == 0)
+	/* The first processor goes on at the reset vector, where a PC without firmware has nothing. */
+	if (v->cpu.index == 0 && !v->vm->firmware.rom_size)
 		vm_stop(v->vm, VM_RESET);
-	v->wait_sipi = true;
+	v->wait_sipi = v->cpu.index > 0;
 }
 
 static void take_startup(struct vcpu *v)

@@ -96,16 +96,21 @@ static bool build_machine(struct vm *vm, const char **error)
 	for (unsigned i = 0; i < config->cpus; i++, vm->vcpu_count++)
 		if ((r = vcpu_new(vm, i)) < 0)
 			return fail(error, "vCPU", r);
+	if (!config->kernel && (r = firmware_load(vm, error_line, sizeof error_line)) < 0)
+		return fail(error, NULL, r);
 	if ((r = pc_new(vm)) < 0)
 		return fail(error, "devices", r);
-	if ((r = load_guest(vm)) < 0)
+	if (config->kernel && (r = load_guest(vm)) < 0)
 		return fail(error, NULL, r);
+	if (!config->kernel && (r = firmware_configure(vm)) < 0)
+		return fail(error, "firmware", r);
 	return true;
 }
 
 static void tear_machine_down(struct vm *vm)
 {
 	pc_free(vm);
+	firmware_free(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vcpu_free(vm->vcpu[i]);
 	memset(vm->vcpu, 0, sizeof vm->vcpu);

@@ -20,6 +20,7 @@
 #include "engine/engine.h"
 #include "machine/backends.h"
 #include "machine/devices.h"
+#include "machine/firmware.h"
 #include "machine/pv.h"
 #include "mem/bus.h"
 #include "mem/memory.h"
@@ -78,7 +79,8 @@ struct vm_config {
 	uint64_t memory_size; /* bytes */
 	unsigned cpus;
 	const struct engine *engine;
-	const char *kernel, *initrd, *append; /* paths, command line; initrd NULL = none */
+	const char *kernel, *initrd, *append; /* paths, command line; kernel NULL: firmware boots; initrd NULL = none */
+	struct firmware_config firmware;
 	bool no_reboot;
 	struct backends_config backends;
 	struct devices_config devices;
@@ -107,6 +109,7 @@ struct vm {
 	/* the machine */
 	struct memory memory;
 	struct bus pio, mmio;
+	struct firmware firmware;
 	struct cpuid_table cpuid;
 	void *engine_vm;
 	unsigned vcpu_count;

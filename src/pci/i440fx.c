@@ -22,13 +22,16 @@ static void config_written(void *opaque, unsigned offset, unsigned size)
 {
 	struct i440fx *f = opaque;
 
+	for (unsigned n = 0; n < PAM_REGISTERS; n++)
+		if (offset <= PAM + n && offset + size > PAM + n)
+			pam_write(f->pam, n, f->pci.config[PAM + n]);
 	if (offset <= SMRAM && offset + size > SMRAM && (f->pci.config[SMRAM] & SMRAM_LOCK))
 		f->pci.writable[SMRAM] = 0;
 }
 
 static const struct pci_device_ops ops = {.config_written = config_written};
 
-int i440fx_init(struct i440fx *f, struct pci_bus *bus)
+int i440fx_init(struct i440fx *f, struct pci_bus *bus, struct pam *pam)
 {
 	static const struct pci_info info = {
 		.name = "i440fx", .vendor = 0x8086, .device = 0x1237, .class_code = 0x060000, .revision = 2};
@@ -36,6 +39,7 @@ int i440fx_init(struct i440fx *f, struct pci_bus *bus)
 
 	if (r < 0)
 		return r;
+	f->pam = pam;
 	uint8_t *c = f->pci.config, *w = f->pci.writable;
 
 	pci_put16(c + 4, COMMAND_MEMORY_MASTER);
@@ -49,6 +53,8 @@ int i440fx_init(struct i440fx *f, struct pci_bus *bus)
 	c[CLT] = 0x10;
 	c[SMRAM] = 0x02;
 	memset(w + PMCCFG, 0xff, FDHC + 1 - PMCCFG);
+	for (unsigned n = 0; n < PAM_REGISTERS; n++)
+		c[PAM + n] = pam_register(pam, n);
 	w[PAM] = 0xf0;
 	memset(w + PAM + 1, 0xff, PAM_REGISTERS - 1);
 	w[MTT] = w[CLT] = 0xf8;

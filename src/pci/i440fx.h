@@ -7,16 +7,16 @@
 #ifndef RINGSIDE_I440FX_H
 #define RINGSIDE_I440FX_H
 
+#include "pci/pam.h"
 #include "pci/pci.h"
-
-#define PAM_REGISTERS 7
 
 struct i440fx {
 	struct pci_device pci;
+	struct pam *pam;
 };
 
 /* 0 or -errno. */
-int i440fx_init(struct i440fx *f, struct pci_bus *bus);
+int i440fx_init(struct i440fx *f, struct pci_bus *bus, struct pam *pam);
 void i440fx_free(struct i440fx *f); /* also of one that is all zero */
 
 #endif

@@ -30,6 +30,7 @@
 	X(LOG_PCI, "pci", "PCI configuration space, address registers") \
 	X(LOG_VIRTIO, "virtio", "virtio devices: drivers, features, broken rules") \
 	X(LOG_BOOT, "boot", "loading of kernels") \
+	X(LOG_FIRMWARE, "firmware", "what firmware asks of the machine, and its own debug output") \
 	X(LOG_QMP, "qmp", "commands on the control socket") \
 	X(LOG_KVMPV, "kvmpv", "KVM paravirtual clock and hypercalls") \
 	X(LOG_NET, "net", "networks and network cards")
