@@ -1,18 +1,25 @@
 /*
  * Requests: a queue, worker threads that take from it, and the way of their results to the I/O thread. See block.h.
  *
- * b->lock guards the queue and the list of ended requests; it is taken inside vm->lock. Workers never take vm->lock.
- * What is in flight is counted under vm->lock alone.
+ * Reads and writes whose place in a file is known without waiting go to io_uring instead, where the host allows it: the
+ * I/O thread starts them without vm->lock, many with one system call, and what the host's page cache has is copied right
+ * then. Whatever does not end as it should is done again by a worker, who finds out why.
+ *
+ * Locks, from the outside in: vm->lock, b->ring_lock (the ring), b->lock (lists). Workers never take vm->lock, and the
+ * I/O thread waits for nobody but the ring lock while it works on the ring. What is in flight is counted under vm->lock.
  */
 #include "block/block.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "block/image.h"
+#include "block/uring.h"
 #include "util/loop.h"
 
 #define WORKERS_MAX 8u
@@ -33,6 +40,12 @@ struct block {
 	struct list queue, ended; /* under lock */
 	unsigned idle, workers;   /* under lock */
 	bool closing;             /* under lock */
+	struct list pending;      /* under lock: for the ring */
+	pthread_mutex_t ring_lock;
+	struct uring *uring; /* NULL: workers do everything */
+	unsigned on_ring;    /* under ring_lock */
+	struct loop_work ring_work;
+	struct loop_fd ring_fd;
 	pthread_t worker[WORKERS_MAX];
 	/* under vm->lock */
 	struct list told;   /* ended, and done is being called one by one */
@@ -161,25 +174,108 @@ static int check(const struct block *b, const struct block_request *r)
 	return r->op != BLOCK_READ && b->readonly ? -EROFS : 0;
 }
 
+/* b->lock held. */
+static void give_to_worker(struct block *b, struct block_request *r)
+{
+	list_add(&b->queue, r);
+	if (b->idle)
+		pthread_cond_signal(&b->work);
+	else if (b->workers < WORKERS_MAX && pthread_create(&b->worker[b->workers], NULL, worker_main, b) == 0)
+		b->workers++;
+}
+
 void block_submit(struct block *b, struct block_request *r)
 {
 	int result = check(b, r);
+	bool ring = b->uring && (r->op == BLOCK_READ || r->op == BLOCK_WRITE) && r->iov_count <= IOV_MAX;
 
 	r->block = b;
 	b->in_flight++;
 	pthread_mutex_lock(&b->lock);
-	if (result < 0) {
+	if (result < 0)
 		end(b, r, result);
-	} else {
-		list_add(&b->queue, r);
-		if (b->idle)
-			pthread_cond_signal(&b->work);
-		else if (b->workers < WORKERS_MAX &&
-			 pthread_create(&b->worker[b->workers], NULL, worker_main, b) == 0)
-			b->workers++;
-	}
+	else if (ring)
+		list_add(&b->pending, r);
+	else
+		give_to_worker(b, r);
 	pthread_mutex_unlock(&b->lock);
+	if (ring && result == 0)
+		loop_work_soon(b->loop, &b->ring_work);
 }
+
+/* ---- the ring, b->ring_lock held ---- */
+
+static void take_from_ring(struct block *b)
+{
+	struct block_request *r;
+	int result;
+
+	while ((r = uring_take(b->uring, &result)) != NULL) {
+		b->on_ring--;
+		if (b->image->ops->release)
+			b->image->ops->release(b->image);
+		pthread_mutex_lock(&b->lock);
+		/* Part of it, at the end of a file for one, or an error: once more, slowly. */
+		if (result >= 0 && (uint64_t)result == r->len)
+			end(b, r, 0);
+		else
+			give_to_worker(b, r);
+		pthread_mutex_unlock(&b->lock);
+	}
+}
+
+/* False: the ring is full. */
+static bool put_on_ring(struct block *b, struct block_request *r)
+{
+	struct image *i = b->image;
+	bool write = r->op == BLOCK_WRITE;
+	uint64_t at;
+	int fd = i->ops->locate(i, write, r->offset, r->iov, r->iov_count, r->len, &at);
+
+	if (fd < 0) {
+		pthread_mutex_lock(&b->lock);
+		give_to_worker(b, r);
+		pthread_mutex_unlock(&b->lock);
+		return true;
+	}
+	if (!uring_add(b->uring, r, fd, at, write && (r->fua || b->cache == BLOCK_WRITETHROUGH))) {
+		if (i->ops->release)
+			i->ops->release(i);
+		return false;
+	}
+	b->on_ring++;
+	return true;
+}
+
+static void turn_ring(struct block *b)
+{
+	struct list pending;
+	struct block_request *r;
+
+	list_init(&pending);
+	pthread_mutex_lock(&b->ring_lock);
+	take_from_ring(b);
+	pthread_mutex_lock(&b->lock);
+	list_move(&pending, &b->pending);
+	pthread_mutex_unlock(&b->lock);
+	while ((r = list_take(&pending)) != NULL)
+		if (!put_on_ring(b, r))
+			break;
+	int err = uring_submit(b->uring);
+	take_from_ring(b);
+	if (r || err < 0) {
+		/* Full: the rest goes on when something ended, and something is going on. */
+		pthread_mutex_lock(&b->lock);
+		if (r)
+			list_add(&b->pending, r);
+		list_move(&b->pending, &pending);
+		pthread_mutex_unlock(&b->lock);
+		loop_work_soon(b->loop, &b->ring_work);
+	}
+	pthread_mutex_unlock(&b->ring_lock);
+}
+
+static void ring_work(void *opaque) { turn_ring(opaque); }
 
 static void tell(void *opaque)
 {
@@ -203,14 +299,46 @@ void block_set_batch_ended(struct block *b, void (*ended)(void *opaque), void *o
 	b->batch_opaque = opaque;
 }
 
+/* The ring has something for the I/O thread. vm->lock held. */
+static void ring_ready(void *opaque, short revents)
+{
+	struct block *b = opaque;
+
+	(void)revents;
+	pthread_mutex_lock(&b->ring_lock);
+	take_from_ring(b);
+	pthread_mutex_unlock(&b->ring_lock);
+	tell(b);
+}
+
+/* Waits until the ring has ended something; false: it has nothing to end. */
+static bool wait_for_ring(struct block *b)
+{
+	bool waited = false;
+
+	if (!b->uring)
+		return false;
+	turn_ring(b);
+	pthread_mutex_lock(&b->ring_lock);
+	if (b->on_ring) {
+		uring_wait(b->uring);
+		take_from_ring(b);
+		waited = true;
+	}
+	pthread_mutex_unlock(&b->ring_lock);
+	return waited;
+}
+
 void block_drain(struct block *b)
 {
 	tell(b);
 	while (b->in_flight) {
-		pthread_mutex_lock(&b->lock);
-		while (!b->ended.first)
-			pthread_cond_wait(&b->ended_one, &b->lock);
-		pthread_mutex_unlock(&b->lock);
+		if (!wait_for_ring(b)) {
+			pthread_mutex_lock(&b->lock);
+			while (!b->ended.first)
+				pthread_cond_wait(&b->ended_one, &b->lock);
+			pthread_mutex_unlock(&b->lock);
+		}
 		tell(b);
 	}
 }
@@ -245,6 +373,15 @@ fail:
 	return false;
 }
 
+static void start_ring(struct block *b)
+{
+	if (!(b->uring = uring_new()))
+		return;
+	b->ring_work = (struct loop_work){.run = ring_work, .opaque = b};
+	b->ring_fd = (struct loop_fd){.fd = uring_fd(b->uring), .events = POLLIN, .ready = ring_ready, .opaque = b};
+	loop_add_fd(b->loop, &b->ring_fd);
+}
+
 struct block *block_open(struct loop *loop, const struct block_config *config, char *error, size_t size)
 {
 	struct block *b = calloc(1, sizeof *b);
@@ -260,7 +397,9 @@ struct block *block_open(struct loop *loop, const struct block_config *config, c
 	list_init(&b->queue);
 	list_init(&b->ended);
 	list_init(&b->told);
+	list_init(&b->pending);
 	pthread_mutex_init(&b->lock, NULL);
+	pthread_mutex_init(&b->ring_lock, NULL);
 	pthread_cond_init(&b->work, NULL);
 	pthread_cond_init(&b->ended_one, NULL);
 	if (!open_image(b, config, error, size)) {
@@ -276,6 +415,8 @@ struct block *block_open(struct loop *loop, const struct block_config *config, c
 		return NULL;
 	}
 	b->workers = 1;
+	if (config->aio != BLOCK_AIO_THREADS && b->image->ops->locate)
+		start_ring(b);
 	return b;
 }
 
@@ -291,12 +432,18 @@ void block_close(struct block *b)
 	for (unsigned n = 0; n < b->workers; n++)
 		pthread_join(b->worker[n], NULL);
 	loop_call_cancel(b->loop, &b->tell);
+	if (b->uring) {
+		loop_remove_fd(b->loop, &b->ring_fd);
+		loop_work_cancel(b->loop, &b->ring_work);
+		uring_free(b->uring);
+	}
 	if (b->image) {
 		flush(b);
 		b->image->ops->close(b->image);
 	}
 	pthread_cond_destroy(&b->ended_one);
 	pthread_cond_destroy(&b->work);
+	pthread_mutex_destroy(&b->ring_lock);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
 }

@@ -20,6 +20,8 @@ struct block;
 
 enum block_cache { BLOCK_WRITEBACK, BLOCK_WRITETHROUGH, BLOCK_NONE, BLOCK_UNSAFE };
 
+enum block_aio { BLOCK_AIO_BEST, BLOCK_AIO_THREADS }; /* best: io_uring where the host allows it */
+
 struct block_config {
 	const char *path;   /* a file, a block device, or nbd://... */
 	const char *format; /* "raw", "qcow2"; NULL: found out (never raw by guessing from what a guest wrote: a file whose
@@ -27,6 +29,7 @@ struct block_config {
 	bool readonly;
 	bool snapshot; /* writes go to a temporary overlay that is gone at the end */
 	enum block_cache cache;
+	enum block_aio aio;
 };
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
@@ -49,7 +52,7 @@ struct block_request {
 
 /* Opens a disk; requests end through `loop`. NULL: one line for the user in error[0..size). */
 struct block *block_open(struct loop *loop, const struct block_config *config, char *error, size_t size);
-/* Ends all requests, flushes, closes. vm->lock held or no loop running any more. */
+/* Ends all requests, flushes, closes. vm->lock held, on the loop's thread or while nobody turns it. */
 void block_close(struct block *b);
 
 /* Starts a request. Never calls done before it returns. A bad range or a write to a read-only disk ends with -EINVAL or

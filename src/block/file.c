@@ -214,6 +214,17 @@ static int file_flush(struct image *i)
 	return fdatasync(file_of(i)->fd) < 0 ? -errno : 0;
 }
 
+static int file_locate(struct image *i, bool write, uint64_t offset, const struct iovec *iov, int count, uint64_t len,
+		       uint64_t *at)
+{
+	struct file *f = file_of(i);
+
+	(void)write;
+	(void)len;
+	*at = offset;
+	return choose_fd(f, offset, iov, count);
+}
+
 static void file_close(struct image *i)
 {
 	struct file *f = file_of(i);
@@ -231,6 +242,7 @@ static const struct image_ops file_ops = {
 	.zero = file_zero,
 	.discard = file_discard,
 	.flush = file_flush,
+	.locate = file_locate,
 	.close = file_close,
 };
 

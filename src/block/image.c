@@ -30,7 +30,7 @@ int image_write_bytes(struct image *i, uint64_t offset, const void *buf, uint64_
 
 /* ---- a guard over what was guessed to be raw ---- */
 
-/* A guest may write what it likes to its disk, so also the head of a qcow2 image whose backing file is any file of the
+/* (Over a file only: see image_open.) A guest may write what it likes to its disk, so also the head of a qcow2 image whose backing file is any file of the
  * host's. If nobody says that the disk is raw, the next start would open that. So such a head is refused. */
 struct guard {
 	struct image image;
@@ -84,6 +84,14 @@ static int guard_flush(struct image *i)
 	return base->ops->flush(base);
 }
 
+static int guard_locate(struct image *i, bool write, uint64_t offset, const struct iovec *iov, int count, uint64_t len,
+			uint64_t *at)
+{
+	struct image *base = ((struct guard *)i)->base;
+
+	return write && offset == 0 ? -1 : base->ops->locate(base, write, offset, iov, count, len, at);
+}
+
 static void guard_close(struct image *i)
 {
 	struct guard *g = (struct guard *)i;
@@ -98,6 +106,7 @@ static const struct image_ops guard_ops = {
 	.zero = guard_zero,
 	.discard = guard_discard,
 	.flush = guard_flush,
+	.locate = guard_locate,
 	.close = guard_close,
 };
 

@@ -32,6 +32,12 @@ struct image_ops {
 	int (*discard)(struct image *i, uint64_t offset, uint64_t len);
 	/* All writes that have ended are on stable storage when it returns. */
 	int (*flush)(struct image *i);
+	/* Where [offset, offset+len) lies as it is, if that is known without waiting: a descriptor and *at; -1: it is not,
+	 * or not all in one place. For a write, nothing but those bytes must have to change. It stays there until
+	 * `release` (NULL: always). Called on the I/O thread. NULL: never known. */
+	int (*locate)(struct image *i, bool write, uint64_t offset, const struct iovec *iov, int count, uint64_t len,
+		      uint64_t *at);
+	void (*release)(struct image *i);
 	/* Flushes nothing. */
 	void (*close)(struct image *i);
 };

@@ -110,6 +110,20 @@ static int overlay_flush(struct image *i)
 	return 0;
 }
 
+static int overlay_locate(struct image *i, bool write, uint64_t offset, const struct iovec *iov, int count, uint64_t len,
+			  uint64_t *at)
+{
+	struct overlay *o = (struct overlay *)i;
+	bool here = is_here(o, offset / BLOCK_SECTOR);
+	struct image *from = here ? o->file : o->base;
+
+	/* A first write has its bits to set. */
+	if ((write && !here) || !from->ops->locate || from->ops->release ||
+	    run_of(o, offset / BLOCK_SECTOR, len / BLOCK_SECTOR) * BLOCK_SECTOR < len)
+		return -1;
+	return from->ops->locate(from, write, offset, iov, count, len, at);
+}
+
 static void overlay_close(struct image *i)
 {
 	struct overlay *o = (struct overlay *)i;
@@ -128,6 +142,7 @@ static const struct image_ops overlay_ops = {
 	.zero = overlay_zero,
 	.discard = overlay_discard,
 	.flush = overlay_flush,
+	.locate = overlay_locate,
 	.close = overlay_close,
 };
 

@@ -1,5 +1,5 @@
 /*
- * --disk FILE[,format=raw][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,serial=TEXT]
+ * --disk FILE[,format=raw][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,aio=io_uring|threads][,serial=TEXT]
  * --cdrom FILE[,format=...][,if=ide|sata|scsi]
  *
  * Main thread, before anything is started.
@@ -25,6 +25,8 @@ static const struct word caches[] = {
 	{"writeback", BLOCK_WRITEBACK}, {"writethrough", BLOCK_WRITETHROUGH},
 	{"none", BLOCK_NONE}, {"unsafe", BLOCK_UNSAFE}, {NULL, 0},
 };
+
+static const struct word aios[] = {{"io_uring", BLOCK_AIO_BEST}, {"threads", BLOCK_AIO_THREADS}, {NULL, 0}};
 
 /* What belongs to `text`, -1: nothing. */
 static int find(const struct word *words, const char *text)
@@ -60,6 +62,11 @@ static int parse_words(struct disk_config *d, struct keyval *kv, const char *opt
 					   value, text);
 		d->block.cache = (enum block_cache)n;
 	}
+	if ((text = keyval_take(kv, "aio")) != NULL) {
+		if ((n = find(aios, text)) < 0)
+			return option_bad("%s %s: aio=%s: io_uring or threads is wanted", option, value, text);
+		d->block.aio = (enum block_aio)n;
+	}
 	if ((d->block.format = keyval_take(kv, "format")) != NULL && !block_format_known(d->block.format))
 		return option_bad("%s %s: format=%s: unknown; there are: %s", option, value, d->block.format,
 				   block_formats());
@@ -90,7 +97,7 @@ static int parse(struct disk_config *d, struct keyval *kv, const char *option, c
 		return option_bad("%s %s: ro and snapshot are on or off", option, value);
 	int r = parse_words(d, kv, option, value);
 	if (r == 0 && (word = keyval_left(kv)) != NULL)
-		return option_bad("%s %s: unknown word '%s'; there are: %sformat, if, cache, serial", option, value, word,
+		return option_bad("%s %s: unknown word '%s'; there are: %sformat, if, cache, aio, serial", option, value, word,
 				   d->cdrom ? "" : "ro, snapshot, ");
 	return r;
 }

@@ -35,6 +35,9 @@ struct loop {
 	unsigned polled_count, polled_capacity;
 	pthread_mutex_t calls_lock; /* innermost: guards what follows */
 	struct loop_call *calls, **calls_end;
+	struct loop_work *work, *working; /* wanted; of those, what this turn still does */
+	pthread_t thread; /* that turns the loop */
+	bool turned;
 };
 
 struct loop *loop_new(pthread_mutex_t *lock)
@@ -108,6 +111,13 @@ void loop_wake(struct loop *l)
 	(void)n;
 }
 
+/* The loop's own thread looks for work and calls before it polls. */
+static void wake_others(struct loop *l)
+{
+	if (!__atomic_load_n(&l->turned, __ATOMIC_ACQUIRE) || !pthread_equal(l->thread, pthread_self()))
+		loop_wake(l);
+}
+
 void loop_call_soon(struct loop *l, struct loop_call *c)
 {
 	bool first = false;
@@ -122,7 +132,7 @@ void loop_call_soon(struct loop *l, struct loop_call *c)
 	}
 	pthread_mutex_unlock(&l->calls_lock);
 	if (first)
-		loop_wake(l);
+		wake_others(l);
 }
 
 void loop_call_cancel(struct loop *l, struct loop_call *c)
@@ -137,6 +147,58 @@ void loop_call_cancel(struct loop *l, struct loop_call *c)
 		}
 	c->pending = false;
 	pthread_mutex_unlock(&l->calls_lock);
+}
+
+void loop_work_soon(struct loop *l, struct loop_work *w)
+{
+	bool first = false;
+
+	pthread_mutex_lock(&l->calls_lock);
+	if (!w->pending) {
+		first = !l->work;
+		w->pending = true;
+		w->next = l->work;
+		l->work = w;
+	}
+	pthread_mutex_unlock(&l->calls_lock);
+	if (first)
+		wake_others(l);
+}
+
+void loop_work_cancel(struct loop *l, struct loop_work *w)
+{
+	struct loop_work **lists[] = {&l->work, &l->working};
+
+	pthread_mutex_lock(&l->calls_lock);
+	for (unsigned i = 0; i < 2; i++)
+		for (struct loop_work **p = lists[i]; *p; p = &(*p)->next)
+			if (*p == w) {
+				*p = w->next;
+				break;
+			}
+	w->pending = false;
+	pthread_mutex_unlock(&l->calls_lock);
+}
+
+/* Lock not held. Work that is asked for meanwhile waits for the next turn. True: there is nothing to wait for. */
+static bool do_work(struct loop *l)
+{
+	struct loop_work *w;
+
+	pthread_mutex_lock(&l->calls_lock);
+	bool busy = l->work != NULL;
+	l->working = l->work;
+	l->work = NULL;
+	while ((w = l->working) != NULL) {
+		l->working = w->next;
+		w->pending = false;
+		pthread_mutex_unlock(&l->calls_lock);
+		w->run(w->opaque);
+		pthread_mutex_lock(&l->calls_lock);
+	}
+	busy |= l->calls != NULL;
+	pthread_mutex_unlock(&l->calls_lock);
+	return busy;
 }
 
 /* Makes the calls that are pending now; those that they ask for wait for the next turn. */
@@ -161,10 +223,7 @@ static void make_calls(struct loop *l)
 		if (!l->calls)
 			l->calls_end = &l->calls;
 	}
-	bool more = l->calls != NULL;
 	pthread_mutex_unlock(&l->calls_lock);
-	if (more)
-		loop_wake(l);
 }
 
 int loop_set_add(struct loop_set *set, int fd, short events)
@@ -235,6 +294,10 @@ static void wait(struct loop *l)
 		timeout = &ts;
 	}
 	pthread_mutex_unlock(l->lock);
+	if (do_work(l)) {
+		ts = (struct timespec){0};
+		timeout = &ts;
+	}
 	if (ppoll(l->set.fd, l->set.count, timeout, NULL) < 0)
 		for (unsigned i = 0; i < l->set.count; i++)
 			l->set.fd[i].revents = 0;
@@ -245,6 +308,10 @@ void loop_turn(struct loop *l)
 {
 	uint64_t count;
 
+	if (!l->turned) {
+		l->thread = pthread_self();
+		__atomic_store_n(&l->turned, true, __ATOMIC_RELEASE);
+	}
 	prepare(l);
 	wait(l);
 	if (loop_set_revents(&l->set, 0) && read(l->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)

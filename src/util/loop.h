@@ -35,6 +35,16 @@ struct loop_call {
 	int pending;
 };
 
+/* Work that the loop's thread does soon without the lock, before it polls again: what takes long enough that nobody
+ * should wait for the lock meanwhile, and is not worth another thread. Once however often it was asked for. */
+struct loop_work {
+	void (*run)(void *opaque);
+	void *opaque;
+	/* the loop's own */
+	struct loop_work *next;
+	bool pending;
+};
+
 /* Descriptors for one poll, of a library that has its own list. */
 struct loop_set;
 int loop_set_add(struct loop_set *set, int fd, short events); /* index for loop_set_revents; -1: no memory */
@@ -61,6 +71,10 @@ void loop_remove_source(struct loop *l, struct loop_source *s);
 /* Any thread, with or without the lock. */
 void loop_call_soon(struct loop *l, struct loop_call *c);
 void loop_call_cancel(struct loop *l, struct loop_call *c);
+/* Any thread, with or without the lock. */
+void loop_work_soon(struct loop *l, struct loop_work *w);
+/* On the loop's thread, or while nobody turns the loop. */
+void loop_work_cancel(struct loop *l, struct loop_work *w);
 /* Makes the loop look at what it watches again. Any thread, with or without the lock. */
 void loop_wake(struct loop *l);
 

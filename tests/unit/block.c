@@ -22,12 +22,12 @@ static void fill_random(uint8_t *p, size_t len)
 		p[n] = (uint8_t)random64();
 }
 
-static void test_operations(enum block_cache cache)
+static void test_operations(enum block_cache cache, enum block_aio aio)
 {
 	const char *path = path_of("disk");
 
 	make_file(path, SIZE);
-	struct block *b = open_disk((struct block_config){.path = path, .format = "raw", .cache = cache});
+	struct block *b = open_disk((struct block_config){.path = path, .format = "raw", .cache = cache, .aio = aio});
 	CHECK(b != NULL);
 	if (!b)
 		return;
@@ -101,7 +101,7 @@ static void test_ranges(void)
 }
 
 /* Many at once, in scattered memory; and a drain that must call all of them. */
-static void test_many(void)
+static void test_many(enum block_aio aio)
 {
 	enum { COUNT = 256, LEN = 4096 };
 	static struct block_request r[COUNT];
@@ -111,7 +111,7 @@ static void test_many(void)
 	unsigned ended = 0;
 
 	make_file(path, SIZE);
-	struct block *b = open_disk((struct block_config){.path = path, .format = "raw"});
+	struct block *b = open_disk((struct block_config){.path = path, .format = "raw", .aio = aio});
 	fill_random(buf, SIZE);
 	for (int pass = 0; pass < 2; pass++) {
 		memset(other, 0, SIZE);
@@ -239,10 +239,13 @@ static void test_guard(void)
 int main(void)
 {
 	fixture_start();
-	for (enum block_cache cache = BLOCK_WRITEBACK; cache <= BLOCK_UNSAFE; cache++)
-		test_operations(cache);
+	for (enum block_cache cache = BLOCK_WRITEBACK; cache <= BLOCK_UNSAFE; cache++) {
+		test_operations(cache, BLOCK_AIO_BEST);
+		test_operations(cache, BLOCK_AIO_THREADS);
+	}
 	test_ranges();
-	test_many();
+	test_many(BLOCK_AIO_BEST);
+	test_many(BLOCK_AIO_THREADS);
 	test_locks();
 	test_snapshot();
 	test_guard();
