@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "dev/e1000.h"
 #include "dev/vga.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
@@ -84,13 +85,19 @@ static int new_rng(struct vm *vm)
 	return vm->config.devices.rng ? keep(vm, virtio_rng_new(vm->pc->pci, vm->loop), free_rng) : 0;
 }
 
+static void free_e1000(void *device) { e1000_free(device); }
 static void free_virtio_net(void *device) { virtio_net_free(device); }
 
 static int new_net(struct vm *vm, struct net *net)
 {
-	const struct virtio_net_config config = {.pci = vm->pc->pci, .devfn = -1, .loop = vm->loop, .net = net};
+	struct pci_bus *pci = vm->pc->pci;
+	const struct virtio_net_config virtio = {.pci = pci, .devfn = -1, .loop = vm->loop, .net = net};
+	const struct e1000_config e1000 = {
+		.pci = pci, .devfn = -1, .loop = vm->loop, .timers = vm->timers, .net = net};
 
-	return keep(vm, virtio_net_new(&config), free_virtio_net);
+	if (net_configuration(net)->model == NET_MODEL_E1000)
+		return keep(vm, e1000_new(&e1000), free_e1000);
+	return keep(vm, virtio_net_new(&virtio), free_virtio_net);
 }
 
 static int new_nets(struct vm *vm)
