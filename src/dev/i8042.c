@@ -1,12 +1,12 @@
 /*
- * The 8042 keyboard controller and its keyboard. See i8042.h.
+ * The 8042 keyboard controller. See i8042.h.
  *
  * Everything happens at once: commands are done, and answered, when they are written. Bytes wait in the
- * keyboard and the auxiliary port until the output buffer is read. The keyboard has no keys pressed. The
- * auxiliary port has nothing plugged in: what is sent there comes back as a timeout.
+ * keyboard and the mouse until the output buffer is read. Without a mouse the auxiliary port has nothing plugged in:
+ * what is sent there comes back as a timeout.
  *
- * Called under vm->lock. Sources: IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary
- * Device Controller" and "Keyboards (101- and 102-key)".
+ * Called under vm->lock. Source: IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary
+ * Device Controller".
  */
 #include "dev/i8042.h"
 
@@ -14,7 +14,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "dev/ps2.h"
 #include "mem/bus.h"
+#include "ui/input.h"
 
 #define PORT_DATA 0x60
 #define PORT_COMMAND 0x64
@@ -49,27 +51,10 @@ enum command {
 	CMD_A20_OFF = 0xdd, CMD_A20_ON = 0xdf, CMD_READ_TEST_INPUTS, CMD_PULSE = 0xf0, /* and the 15 behind */
 };
 
-enum keyboard_command {
-	KEY_SET_LEDS = 0xed, KEY_ECHO = 0xee, KEY_SCAN_CODE_SET = 0xf0, KEY_READ_ID = 0xf2, KEY_TYPEMATIC, KEY_ENABLE,
-	KEY_DISABLE, KEY_DEFAULTS, KEY_ALL_TYPEMATIC, KEY_ALL_MAKE_BREAK, KEY_ALL_MAKE, KEY_ALL_BOTH,
-	KEY_ONE_TYPEMATIC, KEY_ONE_MAKE_BREAK, KEY_ONE_MAKE, KEY_RESEND, KEY_RESET,
-};
-#define KEY_ACK 0xfa
-#define KEY_RESEND_REQUEST 0xfe
-#define KEY_SELF_TEST_PASSED 0xaa
-
+#define NOBODY_THERE 0xfe
 #define SELF_TEST_PASSED 0x55
 #define NO_PASSWORD 0xf1
 #define RAM_SIZE 32
-#define QUEUE_MAX 8 /* longest answer of the keyboard, and to spare */
-
-struct keyboard {
-	uint8_t queue[QUEUE_MAX]; /* bytes not yet taken by the controller */
-	unsigned count;
-	uint8_t last; /* sent; for RESEND */
-	uint8_t expects; /* the command whose option byte comes next; 0 = none */
-	uint8_t scan_code_set;
-};
 
 struct i8042 {
 	uint8_t ram[RAM_SIZE];
@@ -80,23 +65,14 @@ struct i8042 {
 	/* The controller's own answer, while the output buffer is full. */
 	bool reply_waits;
 	uint8_t reply, reply_status;
-	struct keyboard keyboard;
+	struct ps2_keyboard keyboard;
+	struct ps2_mouse mouse;
+	bool has_mouse;
+	struct input *input;
+	struct input_sink keys, pointer;
 	struct irq_line irq1, irq12;
 	void (*reset)(void *opaque);
 	void *opaque;
-};
-
-/* Scan code set 2 to set 1, as the controller translates; from 0x84 on bytes stay as they are. */
-static const uint8_t translation[0x84] = {
-	0xff, 0x43, 0x41, 0x3f, 0x3d, 0x3b, 0x3c, 0x58, 0x64, 0x44, 0x42, 0x40, 0x3e, 0x0f, 0x29, 0x59,
-	0x65, 0x38, 0x2a, 0x70, 0x1d, 0x10, 0x02, 0x5a, 0x66, 0x71, 0x2c, 0x1f, 0x1e, 0x11, 0x03, 0x5b,
-	0x67, 0x2e, 0x2d, 0x20, 0x12, 0x05, 0x04, 0x5c, 0x68, 0x39, 0x2f, 0x21, 0x14, 0x13, 0x06, 0x5d,
-	0x69, 0x31, 0x30, 0x23, 0x22, 0x15, 0x07, 0x5e, 0x6a, 0x72, 0x32, 0x24, 0x16, 0x08, 0x09, 0x5f,
-	0x6b, 0x33, 0x25, 0x17, 0x18, 0x0b, 0x0a, 0x60, 0x6c, 0x34, 0x35, 0x26, 0x27, 0x19, 0x0c, 0x61,
-	0x6d, 0x73, 0x28, 0x74, 0x1a, 0x0d, 0x62, 0x6e, 0x3a, 0x36, 0x1c, 0x1b, 0x75, 0x2b, 0x63, 0x76,
-	0x55, 0x56, 0x77, 0x78, 0x79, 0x7a, 0x0e, 0x7b, 0x7c, 0x4f, 0x7d, 0x4b, 0x47, 0x7e, 0x7f, 0x6f,
-	0x52, 0x53, 0x50, 0x4c, 0x4d, 0x48, 0x01, 0x45, 0x57, 0x4e, 0x51, 0x4a, 0x37, 0x49, 0x46, 0x54,
-	0x80, 0x81, 0x82, 0x41,
 };
 
 /* ---- output buffer ---- */
@@ -124,8 +100,8 @@ static bool translate(struct i8042 *k, uint8_t *c)
 		k->released = true;
 		return false;
 	}
-	if (*c < sizeof translation)
-		*c = translation[*c] | (k->released ? 0x80 : 0);
+	if (*c <= 0x83)
+		*c = ps2_translate(*c) | (k->released ? 0x80 : 0);
 	k->released = false;
 	return true;
 }
@@ -133,20 +109,19 @@ static bool translate(struct i8042 *k, uint8_t *c)
 /* Takes the next byte that waits into the output buffer, if that is empty. */
 static void refill(struct i8042 *k)
 {
-	struct keyboard *kb = &k->keyboard;
+	uint8_t c;
 
 	if (!(k->status & STATUS_OBF) && k->reply_waits) {
 		k->reply_waits = false;
 		fill_output(k, k->reply, k->reply_status);
 	}
-	while (!(k->status & STATUS_OBF) && kb->count && !(k->ram[0] & CB_KEYBOARD_OFF)) {
-		uint8_t c = kb->last = kb->queue[0];
-
-		kb->count--;
-		for (unsigned i = 0; i < kb->count; i++)
-			kb->queue[i] = kb->queue[i + 1];
+	while (!(k->status & STATUS_OBF) && !(k->ram[0] & CB_KEYBOARD_OFF) && ps2_take(&k->keyboard.queue, &c))
 		if (translate(k, &c))
 			fill_output(k, c, 0);
+	if (!(k->status & STATUS_OBF) && !(k->ram[0] & CB_AUX_OFF)) {
+		ps2_mouse_report(&k->mouse);
+		if (ps2_take(&k->mouse.queue, &c))
+			fill_output(k, c, STATUS_AUX);
 	}
 	update_irqs(k);
 }
@@ -156,87 +131,6 @@ static void reply(struct i8042 *k, uint8_t value, uint8_t status)
 	k->reply_waits = true;
 	k->reply = value;
 	k->reply_status = status;
-}
-
-/* ---- keyboard ---- */
-
-static void keyboard_send(struct keyboard *kb, uint8_t c)
-{
-	if (kb->count < QUEUE_MAX)
-		kb->queue[kb->count++] = c;
-}
-
-static void keyboard_option(struct keyboard *kb, uint8_t v)
-{
-	uint8_t command = kb->expects;
-
-	kb->expects = 0;
-	keyboard_send(kb, KEY_ACK);
-	switch (command) {
-	case KEY_SCAN_CODE_SET:
-		if (v == 0)
-			keyboard_send(kb, kb->scan_code_set);
-		else if (v <= 3)
-			kb->scan_code_set = v;
-		break;
-	case KEY_ONE_TYPEMATIC:
-	case KEY_ONE_MAKE_BREAK:
-	case KEY_ONE_MAKE:
-		kb->expects = command; /* a list of keys, ended by the next command */
-		break;
-	}
-}
-
-static void keyboard_write(struct keyboard *kb, uint8_t v)
-{
-	kb->count = 0; /* a command makes the keyboard forget what it has not sent */
-	if (kb->expects && v < KEY_SET_LEDS) {
-		keyboard_option(kb, v);
-		return;
-	}
-	kb->expects = 0;
-	switch (v) {
-	case KEY_ECHO:
-		keyboard_send(kb, KEY_ECHO);
-		return;
-	case KEY_RESEND:
-		keyboard_send(kb, kb->last);
-		return;
-	case KEY_READ_ID:
-		keyboard_send(kb, KEY_ACK);
-		keyboard_send(kb, 0xab);
-		keyboard_send(kb, 0x83);
-		return;
-	case KEY_RESET:
-		kb->scan_code_set = 2;
-		keyboard_send(kb, KEY_ACK);
-		keyboard_send(kb, KEY_SELF_TEST_PASSED);
-		return;
-	case KEY_SET_LEDS:
-	case KEY_SCAN_CODE_SET:
-	case KEY_TYPEMATIC:
-	case KEY_ONE_TYPEMATIC:
-	case KEY_ONE_MAKE_BREAK:
-	case KEY_ONE_MAKE:
-		kb->expects = v;
-		keyboard_send(kb, KEY_ACK);
-		return;
-	case KEY_DISABLE:
-	case KEY_DEFAULTS:
-		kb->scan_code_set = 2;
-		keyboard_send(kb, KEY_ACK);
-		return;
-	case KEY_ENABLE:
-	case KEY_ALL_TYPEMATIC:
-	case KEY_ALL_MAKE_BREAK:
-	case KEY_ALL_MAKE:
-	case KEY_ALL_BOTH:
-		keyboard_send(kb, KEY_ACK);
-		return;
-	default:
-		keyboard_send(kb, KEY_RESEND_REQUEST);
-		return;
-	}
 }
 
 /* ---- controller ---- */
@@ -325,7 +219,7 @@ static void data_write(struct i8042 *k, uint8_t v)
 	switch (c) {
 	case 0:
 		k->ram[0] &= (uint8_t)~CB_KEYBOARD_OFF; /* sending opens the port */
-		keyboard_write(&k->keyboard, v);
+		ps2_keyboard_write(&k->keyboard, v);
 		break;
 	case CMD_WRITE_OUTPUT_PORT:
 		k->a20 = v & OUT_A20;
@@ -340,7 +234,10 @@ static void data_write(struct i8042 *k, uint8_t v)
 		break;
 	case CMD_WRITE_AUX:
 		k->ram[0] &= (uint8_t)~CB_AUX_OFF;
-		reply(k, KEY_RESEND_REQUEST, STATUS_AUX | STATUS_TIMEOUT); /* nobody there */
+		if (k->has_mouse)
+			ps2_mouse_write(&k->mouse, v);
+		else
+			reply(k, NOBODY_THERE, STATUS_AUX | STATUS_TIMEOUT);
 		break;
 	default:
 		write_ram(k, c % RAM_SIZE, v);
@@ -397,7 +294,8 @@ void i8042_reset(struct i8042 *k)
 	k->output = k->pending_command = 0;
 	k->a20 = true;
 	k->released = k->reply_waits = false;
-	k->keyboard = (struct keyboard){.scan_code_set = 2, .last = KEY_SELF_TEST_PASSED};
+	ps2_keyboard_reset(&k->keyboard);
+	ps2_mouse_reset(&k->mouse);
 	update_irqs(k);
 }
 
@@ -423,7 +321,40 @@ struct i8042 *i8042_new(struct bus *pio, struct irq_line irq1, struct irq_line i
 	return k;
 }
 
+/* ---- keys and pointer ---- */
+
+static void key(void *opaque, unsigned code, bool down)
+{
+	struct i8042 *k = opaque;
+
+	ps2_keyboard_key(&k->keyboard, code, down);
+	refill(k);
+}
+
+static void pointer_moved(void *opaque, int dx, int dy, int dz, unsigned buttons)
+{
+	struct i8042 *k = opaque;
+
+	ps2_mouse_move(&k->mouse, dx, dy, dz, buttons);
+	refill(k);
+}
+
+void i8042_attach(struct i8042 *k, struct input *input, bool mouse)
+{
+	k->input = input;
+	k->has_mouse = mouse;
+	k->keys = (struct input_sink){.key = key, .opaque = k};
+	k->pointer = (struct input_sink){.move = pointer_moved, .opaque = k};
+	input_attach(input, &k->keys);
+	if (mouse)
+		input_attach(input, &k->pointer);
+}
+
 void i8042_free(struct i8042 *k)
 {
+	if (k->input) {
+		input_detach(k->input, &k->keys);
+		input_detach(k->input, &k->pointer);
+	}
 	free(k);
 }

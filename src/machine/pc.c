@@ -254,6 +254,7 @@ static int new_devices(struct vm *vm)
 		return -errno;
 	if (!(pc->i8042 = i8042_new(&vm->pio, gsi_line(pc, GSI_KEYBOARD), gsi_line(pc, GSI_AUX), ask_reset, pc)))
 		return -errno;
+	i8042_attach(pc->i8042, vm->backends.screen.input, vm->backends.screen.display);
 	if (!(pc->reset = reset_new(&vm->pio, ask_reset, pc)))
 		return -errno;
 	pc->kvmclock = kvmclock_new(&vm->memory, vm->timers, vm->vcpu_count, vm->cpuid.tsc_khz, &kvmclock_ops, pc);

@@ -79,7 +79,7 @@ static unsigned scale(unsigned value, unsigned size)
 void input_pointer(struct input *in, unsigned x, unsigned y, unsigned width, unsigned height, int dz, unsigned buttons)
 {
 	struct input_sink *s = pointer(in);
-	int dx = in->placed ? (int)x - (int)in->x : 0, dy = in->placed ? (int)y - (int)in->y : 0;
+	int dx = in->placed ? (int)(x - in->x) : 0, dy = in->placed ? (int)(y - in->y) : 0;
 
 	in->x = x;
 	in->y = y;
