@@ -539,7 +539,7 @@ static void vbe_port_write(void *dev, uint64_t offset, uint64_t value, unsigned 
 		v->vbe_index = (uint16_t)value;
 }
 
-static const struct bus_ops vbe_ops = {.read = vbe_port_read, .write = vbe_port_write, .max_size = 2};
+static const struct bus_ops vbe_ops = {.read = vbe_port_read, .write = vbe_port_write, .max_size = 2, .unaligned = true};
 
 /* ---- BAR 2: the same registers in memory ---- */
 

@@ -1,8 +1,8 @@
 /*
  * Buses: a sorted array of regions, found by binary search. See bus.h.
  *
- * An access is cut into pieces that are naturally aligned within their region and no wider than the
- * device takes, little end first, as a chip set does. Compiled with -mgeneral-regs-only.
+ * An access is cut into pieces that are naturally aligned within their region (unless the device does not mind) and no
+ * wider than it takes, little end first, as a chip set does. Compiled with -mgeneral-regs-only.
  */
 #include "mem/bus.h"
 
@@ -74,7 +74,7 @@ static unsigned piece_size(const struct bus_region *r, uint64_t offset, unsigned
 {
 	unsigned n = r->ops->max_size ? r->ops->max_size : 8;
 
-	while (n > size || (offset & (n - 1)) || n > r->len - offset)
+	while (n > size || (!r->ops->unaligned && (offset & (n - 1))) || n > r->len - offset)
 		n /= 2;
 	return n;
 }

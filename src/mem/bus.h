@@ -15,6 +15,7 @@ struct bus_ops {
 	void (*write)(void *dev, uint64_t offset, uint64_t value, unsigned size);
 	/* Widest access that the device takes; wider ones are split, little end first. 0 = 8. */
 	unsigned max_size;
+	bool unaligned; /* takes accesses at any offset as they come; others are cut into aligned ones */
 };
 
 struct bus_region {

@@ -71,7 +71,7 @@ static void screen_on(void)
 static void vbe(unsigned i, unsigned value)
 {
 	out(0x1ce, 2, i);
-	out(0x1d0, 2, value);
+	out(0x1cf, 2, value); /* the VGA BIOS does so; others write to 0x1d0 */
 }
 
 static unsigned vbe_get(unsigned i)
