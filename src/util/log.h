@@ -29,6 +29,7 @@
 	X(LOG_ACPI, "acpi", "ACPI registers and tables") \
 	X(LOG_PCI, "pci", "PCI configuration space, address registers") \
 	X(LOG_VIRTIO, "virtio", "virtio devices: drivers, features, broken rules") \
+	X(LOG_ATA, "ata", "commands of IDE and SATA drives") \
 	X(LOG_BOOT, "boot", "loading of kernels") \
 	X(LOG_FIRMWARE, "firmware", "what firmware asks of the machine, and its own debug output") \
 	X(LOG_QMP, "qmp", "commands on the control socket") \
