@@ -661,6 +661,7 @@ void ata_drive_execute(struct ata_drive *d)
 	d->regs.error = 0;
 	d->received = NULL;
 	d->fua = false;
+	d->transfer.table.left = 0;
 	if (command == ATA_COMMAND_DEVICE_RESET && ata_is_packet(d)) {
 		ata_drive_reset(d);
 		d->config.ops->finished(d->config.opaque, false);
@@ -682,6 +683,7 @@ void ata_drive_packet(struct ata_drive *d, const uint8_t p[ATA_PACKET_SIZE])
 	d->regs.error = 0;
 	d->received = NULL;
 	d->fua = false;
+	d->transfer.table.left = 0;
 	if (ata_is_packet(d))
 		atapi_run(d, p);
 	else
@@ -771,7 +773,7 @@ void ata_set_signature(struct ata_drive *d)
 	}
 }
 
-static void forget(struct ata_drive *d)
+void ata_drive_cancel(struct ata_drive *d)
 {
 	bool wait = d->busy || d->transfer.active || d->queued;
 
@@ -787,12 +789,12 @@ static void forget(struct ata_drive *d)
 		if (d->queue[i])
 			d->queue[i]->transfer.cancelled = false;
 	d->queued = 0;
+	d->phase = ATA_IDLE;
 }
 
 void ata_drive_reset(struct ata_drive *d)
 {
-	forget(d);
-	d->phase = ATA_IDLE;
+	ata_drive_cancel(d);
 	d->multiple = 0;
 	d->transfer_mode = d->config.sata ? 0x46 : 0x22;
 	d->write_cache = d->look_ahead = true;
@@ -832,7 +834,7 @@ void ata_drive_free(struct ata_drive *d)
 {
 	if (!d)
 		return;
-	forget(d);
+	ata_drive_cancel(d);
 	for (unsigned i = 0; i < ATA_QUEUE_DEPTH; i++)
 		free(d->queue[i]);
 	cdrom_free(d->cdrom);

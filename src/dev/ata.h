@@ -137,6 +137,8 @@ void ata_drive_free(struct ata_drive *d);                         /* waits for t
 
 /* Power-on, SRST, COMRESET: what was under way is forgotten (waits for the disk), the signature is in the registers. */
 void ata_drive_reset(struct ata_drive *d);
+/* What was under way is forgotten (waits for the disk); the registers stay. */
+void ata_drive_cancel(struct ata_drive *d);
 /* Starts the command in regs.command. The drive is ATA_IDLE. */
 void ata_drive_execute(struct ata_drive *d);
 /* The packet of a PACKET command that the controller got by another way than PIO. Instead of ata_drive_execute. */

@@ -2,7 +2,7 @@
  * PIIX3 IDE. See ide.h.
  *
  * The channels' ports are where every PC has them (compatibility mode, the only one of this chip): the function's command
- * register and its IDETIM registers turn them on, and those are on from the beginning, as firmware leaves them. Timings
+ * register and its IDETIM registers turn them on; the latter are on from the beginning, as firmware leaves them. Timings
  * are kept and mean nothing.
  */
 #include "dev/ide.h"
@@ -470,7 +470,6 @@ struct ide *ide_new(const struct ide_config *config)
 		ide->pci.writable[SIDETIM] = 0xff;
 		for (unsigned n = 0; n < IDE_CHANNELS; n++)
 			ide->pci.config[IDETIM + 2 * n + 1] = IDETIM_DECODE;
-		ide->pci.config[COMMAND] |= COMMAND_IO;
 		pci_add_bar(&ide->pci, 4, PCI_BAR_IO, IDE_CHANNELS * BM_SIZE, &bm_ops, ide);
 	}
 	for (unsigned n = 0; n < IDE_CHANNELS && r == 0; n++)
