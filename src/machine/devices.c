@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "dev/e1000.h"
+#include "dev/ahci.h"
+#include "dev/ide.h"
 #include "dev/vga.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
@@ -78,6 +80,55 @@ static int new_virtio_disks(struct vm *vm)
 	return 0;
 }
 
+static void free_ide(void *device) { ide_free(device); }
+
+/* Disks from the first place on, CD-ROM drives from the second channel on, as PCs had them. */
+static int new_ide(struct vm *vm)
+{
+	static const uint8_t places[2][4] = {{0, 1, 2, 3}, {2, 3, 0, 1}};
+	struct ide_config config = {
+		.bus = vm->pc->pci,
+		.devfn = PCI_DEVFN(PIIX_SLOT, 1),
+		.pio = &vm->pio,
+		.irq = {pc_gsi_line(vm->pc, 14), pc_gsi_line(vm->pc, 15)},
+	};
+	unsigned count = 0;
+
+	for (unsigned cdrom = 0; cdrom <= 1; cdrom++)
+		for (unsigned i = 0; i < vm->backends.disk_count; i++) {
+			const struct disk_config *disk = &vm->config.backends.disk[i];
+
+			if (disk->interface != DISK_IDE || disk->cdrom != cdrom)
+				continue;
+			if (count++ == IDE_CHANNELS * IDE_DRIVES)
+				return -ENOSPC;
+			struct ide_drive_config *d = NULL;
+			for (unsigned p = 0; !d || d->block; p++)
+				d = &config.drive[places[cdrom][p] / IDE_DRIVES][places[cdrom][p] % IDE_DRIVES];
+			*d = (struct ide_drive_config){vm->backends.disk[i], cdrom, disk->serial};
+		}
+	return count ? keep(vm, ide_new(&config), free_ide) : 0;
+}
+
+static void free_ahci(void *device) { ahci_free(device); }
+
+static int new_ahci(struct vm *vm)
+{
+	struct ahci_config config = {.bus = vm->pc->pci, .devfn = -1};
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < vm->backends.disk_count; i++) {
+		const struct disk_config *disk = &vm->config.backends.disk[i];
+
+		if (disk->interface != DISK_SATA)
+			continue;
+		if (count == AHCI_PORTS)
+			return -ENOSPC;
+		config.drive[count++] = (struct ahci_drive_config){vm->backends.disk[i], disk->cdrom, disk->serial};
+	}
+	return count ? keep(vm, ahci_new(&config), free_ahci) : 0;
+}
+
 static void free_rng(void *device) { virtio_rng_free(device); }
 
 static int new_rng(struct vm *vm)
@@ -136,6 +187,8 @@ int devices_new(struct vm *vm)
 	static int (*const make[])(struct vm *vm) = {
 		new_vga,
 		new_virtio_disks,
+		new_ide,
+		new_ahci,
 		new_nets,
 		new_rng,
 		new_balloon,

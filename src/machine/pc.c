@@ -77,7 +77,7 @@ static void pci_gsi_set(void *opaque, unsigned gsi, int level)
 	gsi_update(pc, gsi);
 }
 
-static struct irq_line gsi_line(struct pc *pc, unsigned gsi)
+struct irq_line pc_gsi_line(struct pc *pc, unsigned gsi)
 {
 	return (struct irq_line){.set = gsi_set, .opaque = pc, .number = gsi};
 }
@@ -244,15 +244,15 @@ static int new_devices(struct vm *vm)
 	struct pc *pc = vm->pc;
 	const struct rtc_config rtc = {.memory_low = vm->memory.low, .memory_high = vm->memory.size - vm->memory.low};
 
-	if (!(pc->pit = pit_new(&vm->pio, vm->timers, gsi_line(pc, GSI_TIMER))))
+	if (!(pc->pit = pit_new(&vm->pio, vm->timers, pc_gsi_line(pc, GSI_TIMER))))
 		return -errno;
-	if (!(pc->rtc = rtc_new(&vm->pio, vm->timers, gsi_line(pc, GSI_RTC), &rtc)))
+	if (!(pc->rtc = rtc_new(&vm->pio, vm->timers, pc_gsi_line(pc, GSI_RTC), &rtc)))
 		return -errno;
-	if (!(pc->pm = pm_new(&vm->pio, vm->timers, gsi_line(pc, PM_SCI_GSI), &pm_piix4, &pm_ops, pc)))
+	if (!(pc->pm = pm_new(&vm->pio, vm->timers, pc_gsi_line(pc, PM_SCI_GSI), &pm_piix4, &pm_ops, pc)))
 		return -errno;
-	if (!(pc->serial = serial_new(vm, gsi_line(pc, GSI_COM1), gsi_line(pc, GSI_COM2))))
+	if (!(pc->serial = serial_new(vm, pc_gsi_line(pc, GSI_COM1), pc_gsi_line(pc, GSI_COM2))))
 		return -errno;
-	if (!(pc->i8042 = i8042_new(&vm->pio, gsi_line(pc, GSI_KEYBOARD), gsi_line(pc, GSI_AUX), ask_reset, pc)))
+	if (!(pc->i8042 = i8042_new(&vm->pio, pc_gsi_line(pc, GSI_KEYBOARD), pc_gsi_line(pc, GSI_AUX), ask_reset, pc)))
 		return -errno;
 	i8042_attach(pc->i8042, vm->backends.screen.input, vm->backends.screen.display);
 	if (!(pc->reset = reset_new(&vm->pio, ask_reset, pc)))
@@ -337,7 +337,7 @@ static int new_test_devices(struct vm *vm)
 		return -errno;
 	if (port >= 0 && !(pc->debug_exit = debug_exit_new(&vm->pio, (uint16_t)port, ask_debug_exit, pc)))
 		return -errno;
-	if (vm->config.testdev && !(pc->testdev = testdev_new(&vm->pio, &vm->mmio, gsi_line(pc, 0))))
+	if (vm->config.testdev && !(pc->testdev = testdev_new(&vm->pio, &vm->mmio, pc_gsi_line(pc, 0))))
 		return -errno;
 	return 0;
 }

@@ -6,6 +6,7 @@
 #define RINGSIDE_PC_H
 
 #include "boot/acpi.h"
+#include "irq/irq.h"
 #include "irq/lapic.h"
 #include "pci/assign.h"
 #include "pci/host.h"
@@ -47,5 +48,8 @@ int pc_new(struct vm *vm);
 void pc_free(struct vm *vm);
 /* What the ACPI tables say of it. */
 struct acpi_config pc_acpi_config(const struct vm *vm);
+
+/* An interrupt line of the machine by its GSI, for ISA devices. */
+struct irq_line pc_gsi_line(struct pc *pc, unsigned gsi);
 
 #endif
