@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "dev/e1000.h"
 #include "dev/ahci.h"
+#include "dev/e1000.h"
 #include "dev/ide.h"
 #include "dev/vga.h"
 #include "machine/pc.h"
