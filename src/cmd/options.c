@@ -15,6 +15,7 @@
 #include "cmd/option_disk.h"
 #include "cmd/option_net.h"
 #include "cmd/option_screen.h"
+#include "cmd/option_virtio.h"
 #include "dev/debug.h"
 #include "ui/chardev.h"
 #include "util/log.h"
@@ -194,9 +195,8 @@ static int set_serial(struct run_options *o, const char *v)
 	if (strcmp(v, "none") == 0)
 		return 0;
 	if (strcmp(v, "stdio") == 0) {
-		for (unsigned i = 0; i < n; i++)
-			if (o->vm.backends.serial[i] && strcmp(o->vm.backends.serial[i], "stdio") == 0)
-				return option_bad("--serial stdio: standard input is the line of one port only");
+		if (option_stdio_is_taken(&o->vm.backends))
+			return option_bad("--serial stdio: standard input is the line of one port only");
 	} else if (chardev_check(v, error, sizeof error) < 0) {
 		return option_bad("--serial %s", error);
 	}
@@ -238,6 +238,7 @@ static int set_log(struct run_options *o, const char *v)
 	return option_bad("--log %s: unknown topic '%.*s'; 'ringside run --help' lists them", v, len, word);
 }
 
+static int set_console(struct run_options *o, const char *v) { return option_console(&o->vm.backends, v); }
 static int set_disk(struct run_options *o, const char *v) { return option_disk(&o->vm.backends, v); }
 static int set_cdrom(struct run_options *o, const char *v) { return option_cdrom(&o->vm.backends, v); }
 
@@ -256,6 +257,8 @@ static const struct option options[] = {
 	 set_disk},
 	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
+	{"--console", "LINE", "a virtio console (hvc0); with ,name=NAME a port of that name; may be given several times",
+	 set_console},
 	{"--balloon", "SIZE", "a memory balloon: of its memory the guest is to keep SIZE", set_balloon},
 	{"--rng", NULL, "a virtio entropy device", set_rng},
 	{"--vga", "KIND", "a display adapter: std or none; default none, std when something shows it", set_vga},

@@ -42,6 +42,29 @@ static void close_serial(struct backends *b, struct vm *vm)
 			chardev_free(b->serial[i]);
 }
 
+static bool open_consoles(struct backends *b, struct vm *vm, char *error, size_t size)
+{
+	const struct backends_config *config = &vm->config.backends;
+
+	for (unsigned i = 0; i < config->consoles; i++) {
+		const char *line = config->console[i].line;
+		int n = snprintf(error, size, "--console ");
+
+		b->console[i] = is_stdio(line) ? console_chardev(vm->console)
+					       : chardev_new(vm->loop, line, error + n, size - (size_t)n);
+		if (!b->console[i])
+			return false;
+	}
+	return true;
+}
+
+static void close_consoles(struct backends *b, struct vm *vm)
+{
+	for (unsigned i = 0; i < VIRTIO_CONSOLE_PORTS; i++)
+		if (b->console[i] && b->console[i] != console_chardev(vm->console))
+			chardev_free(b->console[i]);
+}
+
 static bool open_disks(struct backends *b, struct vm *vm, char *error, size_t size)
 {
 	const struct backends_config *config = &vm->config.backends;
@@ -81,7 +104,8 @@ static bool open_qmp(struct backends *b, struct vm *vm, char *error, size_t size
 
 bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size)
 {
-	return open_serial(b, vm, error, size) && open_disks(b, vm, error, size) && open_nets(b, vm, error, size) &&
+	return open_serial(b, vm, error, size) && open_consoles(b, vm, error, size) &&
+	       open_disks(b, vm, error, size) && open_nets(b, vm, error, size) &&
 	       screen_open(&b->screen, vm, error, size) && open_qmp(b, vm, error, size);
 }
 
@@ -90,6 +114,7 @@ void backends_close(struct backends *b, struct vm *vm)
 	if (b->qmp)
 		qmp_free(b->qmp);
 	screen_close(&b->screen);
+	close_consoles(b, vm);
 	close_serial(b, vm);
 	for (unsigned i = 0; i < NET_MAX; i++)
 		net_close(b->net[i]);

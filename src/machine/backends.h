@@ -11,6 +11,7 @@
 #include "block/block.h"
 #include "machine/screen.h"
 #include "net/net.h"
+#include "virtio/console.h"
 
 #define SERIAL_PORTS 4
 #define DISKS_MAX 32u
@@ -29,6 +30,11 @@ struct disk_config {
 	const char *serial; /* NULL: the device's own */
 };
 
+struct console_config {
+	const char *line; /* a back end as chardev.h names them, or "stdio" */
+	const char *name; /* of the port; NULL: a console */
+};
+
 /* What the user asked for; part of struct vm_config. Strings must outlive it. */
 struct backends_config {
 	struct disk_config disk[DISKS_MAX]; /* in the order of the command line, which is that of booting */
@@ -37,6 +43,8 @@ struct backends_config {
 	const char *serial[SERIAL_PORTS];
 	const char *qmp; /* where the control socket listens, as chardev.h names it; NULL: none */
 	bool no_serial; /* all NULL means what it says; else it means COM1 on stdio */
+	struct console_config console[VIRTIO_CONSOLE_PORTS];
+	unsigned consoles;
 	unsigned nets;
 	struct net_config net[NET_MAX];
 	struct screen_config screen;
@@ -46,6 +54,7 @@ struct backends {
 	struct block *disk[DISKS_MAX]; /* of config.disk[] with the same index */
 	unsigned disk_count;
 	struct chardev *serial[SERIAL_PORTS]; /* NULL: no port */
+	struct chardev *console[VIRTIO_CONSOLE_PORTS]; /* of config.console[] with the same index */
 	struct net *net[NET_MAX];
 	struct qmp *qmp; /* NULL: none */
 	struct screen screen;

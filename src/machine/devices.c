@@ -14,6 +14,7 @@
 #include "machine/vm.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
+#include "virtio/console.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
 
@@ -160,6 +161,20 @@ static int new_nets(struct vm *vm)
 	return r;
 }
 
+static void free_console(void *device) { virtio_console_free(device); }
+
+static int new_console(struct vm *vm)
+{
+	const struct backends_config *config = &vm->config.backends;
+	struct virtio_console_port port[VIRTIO_CONSOLE_PORTS];
+
+	for (unsigned i = 0; i < config->consoles; i++)
+		port[i] = (struct virtio_console_port){.chardev = vm->backends.console[i], .name = config->console[i].name};
+	if (!config->consoles)
+		return 0;
+	return keep(vm, virtio_console_new(vm->pc->pci, vm->loop, port, config->consoles), free_console);
+}
+
 static void free_balloon(void *device) { virtio_balloon_free(device); }
 
 static int new_balloon(struct vm *vm)
@@ -190,6 +205,7 @@ int devices_new(struct vm *vm)
 		new_ide,
 		new_ahci,
 		new_nets,
+		new_console,
 		new_rng,
 		new_balloon,
 	};

@@ -1,0 +1,88 @@
+/*
+ * --console LINE[,name=NAME]
+ *
+ * Main thread, before anything is started.
+ */
+#include "cmd/option_virtio.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "cmd/options.h"
+#include "ui/chardev.h"
+#include "util/keyval.h"
+
+#define PORT_NAME_MAX 64u
+
+/* The words of an option's value; 0 or -EINVAL, said so. */
+static int split(struct keyval *kv, const char *option, const char *value)
+{
+	const char *word;
+
+	switch (keyval_split(kv, value, &word)) {
+	case 0:
+		return 0;
+	case -ENOMEM:
+		return option_bad("%s: out of memory", option);
+	default:
+		return option_bad("%s %s: '%s' is twice there or not a KEY=VALUE", option, value, word);
+	}
+}
+
+static bool is_port_name(const char *s)
+{
+	size_t len = strlen(s);
+
+	/* It becomes a file's name in the guest. */
+	for (size_t i = 0; i < len; i++)
+		if (s[i] <= 0x20 || s[i] > 0x7e || s[i] == '/')
+			return false;
+	return len && len <= PORT_NAME_MAX;
+}
+
+bool option_stdio_is_taken(const struct backends_config *b)
+{
+	for (unsigned i = 0; i < SERIAL_PORTS; i++)
+		if (b->serial[i] && strcmp(b->serial[i], "stdio") == 0)
+			return true;
+	for (unsigned i = 0; i < b->consoles; i++)
+		if (strcmp(b->console[i].line, "stdio") == 0)
+			return true;
+	return false;
+}
+
+static int parse_console(struct backends_config *b, struct console_config *c, struct keyval *kv, const char *value)
+{
+	const char *word;
+	char error[256];
+
+	if (split(kv, "--console", value) < 0)
+		return -EINVAL;
+	c->line = kv->first;
+	if ((c->name = keyval_take(kv, "name")) != NULL && !is_port_name(c->name))
+		return option_bad("--console %s: name=%s: 1 to %u printable ASCII characters without / are wanted", value,
+				  c->name, PORT_NAME_MAX);
+	if ((word = keyval_left(kv)) != NULL)
+		return option_bad("--console %s: unknown word '%s'; there is: name", value, word);
+	if (strcmp(c->line, "stdio") != 0)
+		return chardev_check(c->line, error, sizeof error) < 0 ? option_bad("--console %s", error) : 0;
+	if (option_stdio_is_taken(b))
+		return option_bad("--console stdio: standard input is the line of one port only");
+	b->no_serial = true; /* COM1 is not on it unless it is said */
+	return 0;
+}
+
+int option_console(struct backends_config *b, const char *value)
+{
+	struct console_config c = {0};
+	struct keyval kv = {0};
+
+	if (b->consoles == VIRTIO_CONSOLE_PORTS)
+		return option_bad("--console %s: more than %u ports", value, VIRTIO_CONSOLE_PORTS);
+	int r = parse_console(b, &c, &kv, value);
+	if (r < 0)
+		keyval_free(&kv);
+	else
+		b->console[b->consoles++] = c; /* with the words of kv */
+	return r;
+}
