@@ -28,7 +28,7 @@
 #include "util/timer.h"
 
 #define CLIENTS_MAX 8
-#define STALL_MS 3000       /* a client that leaves a message half sent, or an update half read, so long is closed */
+#define STALL_MS 2000       /* a client that leaves a message half sent, or an update half read, so long is closed */
 #define FRAME_NS 33000000ull
 #define IDLE_FRAME_NS 100000000ull /* between looks at a picture that has not changed for IDLE_FRAMES of them */
 #define IDLE_FRAMES 30u
@@ -273,9 +273,22 @@ static void wait_for_work(struct vnc *v, struct pollfd *set)
 	rfbClientIteratorPtr it = rfbGetClientIterator(v->screen);
 	for (rfbClientPtr c = rfbClientIteratorNext(it); c && n < 1 + VNC_ADDRESSES + CLIENTS_MAX;
 	     c = rfbClientIteratorNext(it))
-		set[n++] = (struct pollfd){.fd = c->sock, .events = POLLIN};
+		set[n++] = (struct pollfd){.fd = c->sock, .events = c->onHold ? POLLOUT : POLLIN};
 	rfbReleaseClientIterator(it);
 	poll(set, n, poll_timeout(v));
+}
+
+/* A client whose last update is still on its way is left alone, as a write to it would wait. */
+static void hold_slow_clients(struct vnc *v)
+{
+	rfbClientIteratorPtr it = rfbGetClientIterator(v->screen);
+
+	for (rfbClientPtr c = rfbClientIteratorNext(it); c; c = rfbClientIteratorNext(it)) {
+		struct pollfd set = {.fd = c->sock, .events = POLLOUT};
+
+		c->onHold = poll(&set, 1, 0) == 0;
+	}
+	rfbReleaseClientIterator(it);
 }
 
 static void *serve(void *opaque)
@@ -290,8 +303,10 @@ static void *serve(void *opaque)
 				accept_client(v, v->listener[i]);
 		if (v->clients && clock_now() >= v->next_frame)
 			take_picture(v);
-		if (v->screen->clientHead)
+		if (v->screen->clientHead) {
+			hold_slow_clients(v);
 			rfbProcessEvents(v->screen, 0);
+		}
 	}
 	return NULL;
 }
