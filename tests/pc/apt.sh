@@ -6,7 +6,7 @@ printf 'Package: ringside-probe\nVersion: 1.0\nArchitecture: all\nMaintainer: no
 	>"$repository/deb/DEBIAN/control"
 printf '#!/bin/sh\necho probe-is-installed\n' >"$repository/deb/usr/bin/ringside-probe"
 chmod 755 "$repository/deb/usr/bin/ringside-probe"
-dpkg-deb -q --root-owner-group -b "$repository/deb" "$repository/probe.deb" >/dev/null
+dpkg-deb --root-owner-group -b "$repository/deb" "$repository/probe.deb" >/dev/null
 {
 	cat "$repository/deb/DEBIAN/control"
 	echo "Filename: ./probe.deb"
