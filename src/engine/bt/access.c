@@ -98,7 +98,6 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	int32_t set = access_set(t, kind);
 	struct tail *tail = add_tail(t, TAIL_MISS);
 	struct emitter *e = t->e;
-	uint8_t *hit;
 
 	access_release_rcx(t);
 	t->r10_group = GROUP_NONE;
@@ -109,11 +108,9 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	tail->retry = emit_offset(e);
 	emit_pext(e, R11, R10, mem_cache(CONSTANT_TLB_MASK));
 	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
-	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = (int32_t)size - 1 });
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = (int32_t)(size - 1 + PAGE_SIZE) });
 	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
-	hit = emit_jrcxz(e);
-	tail->site = emit_jmp32(e);
-	patch8(e, hit);
+	tail->site = emit_unless_one(e);
 	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
 	t->commit = emit_offset(e);
 	return tail;

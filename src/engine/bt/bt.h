@@ -395,6 +395,7 @@ struct tail {
 	uint32_t leave;   /* TAIL_LEAVE: LEAVE_CODE */
 	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH */
 	bool ends;        /* TAIL_CALLOUT */
+	bool apart;       /* TAIL_CALLOUT: the jump to callout_last is in the tail as well */
 };
 enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT, TAIL_HINT };
 

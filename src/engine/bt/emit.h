@@ -117,6 +117,12 @@ void emit_shift_reg(struct emitter *e, enum shift shift, host_reg to, host_reg f
 
 /* Jumps. Those with a rel8 or rel32 give the place of the displacement, for patch_*. Keep flags. */
 uint8_t *emit_jrcxz(struct emitter *e);
+/*
+ * Goes on if rcx is 1; else to where patch32 says for the offset that it returns. rcx is lost. A branch that is not
+ * taken as a rule: those that are need a place in the host's branch target buffer, and cost a misprediction
+ * where there are more of them than that holds.
+ */
+uint32_t emit_unless_one(struct emitter *e);
 uint8_t *emit_jmp8(struct emitter *e);
 /* What follows, `opcode` bytes and a rel32, can be patched while it runs: the rel32 is in one aligned quadword
  * (APM 2, 7.6.1). Keeps flags. */

@@ -84,6 +84,16 @@ static void emit_callout(struct translator *t, const struct insn *i, bool ends)
 	}
 }
 
+/* The same if rcx is not 1, with nothing to come back to. There has to be room for a call-out. */
+static void emit_callout_unless_one(struct translator *t)
+{
+	struct tail *tail = add_tail(t, TAIL_CALLOUT);
+
+	t->callout_count++;
+	tail->ends = tail->apart = true;
+	tail->site = emit_unless_one(t->e);
+}
+
 unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key)
 {
 	struct link *l = &t->bt->links[t->b->links + t->b->link_count];
@@ -111,7 +121,7 @@ static int32_t branch_table(const struct translator *t, uint32_t key)
 
 bool has_return_stack(const struct translator *t) { return code64(t) && !t->bt->unchained; }
 
-/* Looks r10 up: the entry's index in r11, 0 in rcx if it is that of this target. */
+/* Looks r10 up: the entry's index in r11, 1 in rcx if it is that of this target. */
 static void emit_probe(struct translator *t, int32_t table)
 {
 	struct emitter *e = t->e;
@@ -120,19 +130,17 @@ static void emit_probe(struct translator *t, int32_t table)
 	emit_lea(e, R11, mem_sum(R11, R10));
 	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target) + table, R11));
-	emit_lea(e, RCX, mem_sum(RCX, R10));
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
 }
 
-/* rcx is 0 if the branch cache has the target: on a miss leaves by the link. */
+/* rcx is 1 if the branch cache has the target: on a miss leaves by the link. */
 static void emit_if_hit(struct translator *t, unsigned link)
 {
-	uint8_t *hit = emit_jrcxz(t->e);
 	struct tail *tail = add_tail(t, TAIL_LEAVE);
 
 	tail->leave = LEAVE_CODE(LEAVE_BRANCH, link, 0);
 	tail->link = (uint8_t)link;
-	tail->site = emit_jmp32(t->e);
-	patch8(t->e, hit);
+	tail->site = emit_unless_one(t->e);
 }
 
 /* Through the branch cache, to a RIP that is known. A kick may go to its stub from any place. */
@@ -144,10 +152,10 @@ static void emit_branch_known(struct translator *t, unsigned link, bool call)
 
 	l->site = emit_offset(e);
 	emit_load(e, RCX, mem_gs(G(branch_cache[0].mode[0].entry[0].minus_target) + entry));
-	if (l->target == (uint64_t)(int32_t)l->target) {
-		emit_lea(e, RCX, mem_at(RCX, (int32_t)l->target));
+	if (l->target == (uint64_t)(int32_t)l->target && (int32_t)l->target != INT32_MAX) {
+		emit_lea(e, RCX, mem_at(RCX, (int32_t)l->target + 1));
 	} else {
-		emit_mov_imm(e, R10, l->target);
+		emit_mov_imm(e, R10, l->target + 1);
 		emit_lea(e, RCX, mem_sum(RCX, R10));
 	}
 	emit_if_hit(t, link);
@@ -180,15 +188,12 @@ static struct tail *emit_hinted_probe(struct translator *t, const struct insn *i
 {
 	struct emitter *e = t->e;
 	struct tail *tail;
-	uint8_t *hit;
 
 	emit_load_word(e, R11, emit_hint(t, i, R11));
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target) + table, R11));
-	emit_lea(e, RCX, mem_sum(RCX, R10));
-	hit = emit_jrcxz(e);
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
 	tail = add_tail(t, TAIL_HINT);
-	tail->site = emit_jmp32(e);
-	patch8(e, hit);
+	tail->site = emit_unless_one(e);
 	return tail;
 }
 
@@ -202,14 +207,10 @@ static void emit_hint_tail(struct translator *t, const struct tail *tail)
 
 	t->rip = wrap_rip(t, t->b->rip + t->offset[tail->insn]);
 	emit_probe(t, table);
-	if (call) {
-		uint8_t *hit = emit_jrcxz(e);
-
-		emit_callout(t, i, true);
-		patch8(e, hit);
-	} else {
+	if (call)
+		emit_callout_unless_one(t);
+	else
 		emit_if_hit(t, tail->link);
-	}
 	emit_op_mem(e, OP_STORE, 2, R11, emit_hint(t, i, RCX));
 	if (call)
 		emit_jmp_to(e, tail->retry);
@@ -284,12 +285,8 @@ void emit_call_probe(struct translator *t, const struct insn *i)
 
 		tail->retry = emit_offset(e);
 	} else {
-		uint8_t *hit;
-
 		emit_probe(t, table);
-		hit = emit_jrcxz(e);
-		emit_callout(t, i, true);
-		patch8(e, hit);
+		emit_callout_unless_one(t);
 	}
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
 	emit_store(e, RCX, mem_gs(WORD(WORD_TMP)));
@@ -301,16 +298,13 @@ void emit_landing(struct translator *t, uint64_t rip)
 	unsigned link = add_link(t, LINK_LANDING, rip, t->key);
 	struct link *l = &t->bt->links[t->b->links + link];
 	struct emitter *e = t->e;
-	uint8_t *right;
 
 	l->site = emit_offset(e);
 	l->stub = t->bt->vm->return_leave;
 	emit_mov_imm64(e, RCX, -rip);
 	_Static_assert(LANDING_EXPECTED == 2, "where the constant is in it");
-	emit_lea(e, RCX, mem_sum(RCX, R10));
-	right = emit_jrcxz(e);
-	emit_jmp_to(e, t->bt->vm->return_mismatch);
-	patch8(e, right);
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
+	patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch);
 	emit_goto(t, rip, t->key);
 	l->end = emit_offset(e);
 }
@@ -367,10 +361,14 @@ static void emit_callout_tail(struct translator *t, const struct tail *tail)
 	uint32_t data = emit_offset(t->e);
 
 	emit_callout_data(t, tail);
-	if (!tail->retry)
+	if (!tail->retry && !tail->apart)
 		return;
 	patch32(t->e->base, tail->site, emit_offset(t->e));
 	patch32(t->e->base, emit_lea_rip(t->e, RCX), data);
+	if (tail->apart) {
+		emit_jmp_to(t->e, t->bt->callout_last);
+		return;
+	}
 	emit_call_to(t->e, t->bt->callout);
 	emit_jmp_to(t->e, tail->retry);
 }
