@@ -2,7 +2,7 @@
  * ACPI tables. See acpi.h. Built in a buffer, then copied into guest memory.
  *
  * Called while the machine is built. Source: ACPI specification 5.0, chapter 5.2 "ACPI System Description
- * Tables"; 5.2.9 FADT, 5.2.12 MADT.
+ * Tables"; 5.2.9 FADT, 5.2.12 MADT; PCI Firmware Specification 3.0, 4.1.2 MCFG.
  */
 #include "boot/acpi.h"
 
@@ -316,28 +316,42 @@ static uint64_t add_madt(struct builder *b, const struct acpi_config *c)
 	return append(b, buffer, len);
 }
 
-/* ---- RSDT, XSDT, RSDP ---- */
+/* ---- MCFG ---- */
 
-#define ROOT_ENTRIES 2
-
-static uint64_t add_rsdt(struct builder *b, const uint64_t entry[ROOT_ENTRIES])
+static uint64_t add_mcfg(struct builder *b, uint64_t ecam)
 {
 	struct {
 		struct header header;
-		uint32_t entry[ROOT_ENTRIES];
-	} PACKED rsdt = {.header = header("RSDT", 1, sizeof rsdt), .entry = {(uint32_t)entry[0], (uint32_t)entry[1]}};
+		uint64_t reserved0;
+		uint64_t base;
+		uint16_t segment;
+		uint8_t first_bus, last_bus;
+		uint32_t reserved1;
+	} PACKED mcfg = {.header = header("MCFG", 1, sizeof mcfg), .base = ecam, .last_bus = 255};
 
-	return append(b, &rsdt, sizeof rsdt);
+	return append(b, &mcfg, sizeof mcfg);
 }
 
-static uint64_t add_xsdt(struct builder *b, const uint64_t entry[ROOT_ENTRIES])
-{
-	struct {
-		struct header header;
-		uint64_t entry[ROOT_ENTRIES];
-	} PACKED xsdt = {.header = header("XSDT", 1, sizeof xsdt), .entry = {entry[0], entry[1]}};
+/* ---- RSDT, XSDT, RSDP ---- */
 
-	return append(b, &xsdt, sizeof xsdt);
+/* Tables that the root tables point to. */
+struct root {
+	uint64_t entry[8];
+	unsigned count;
+};
+
+static void add_root(struct root *r, uint64_t table) { r->entry[r->count++] = table; }
+
+static uint64_t add_root_table(struct builder *b, const struct root *r, const char *signature, unsigned entry_size)
+{
+	uint8_t buffer[sizeof(struct header) + sizeof r->entry];
+	size_t len = sizeof(struct header) + r->count * entry_size;
+	const struct header h = header(signature, 1, len);
+
+	memcpy(buffer, &h, sizeof h);
+	for (unsigned i = 0; i < r->count; i++)
+		memcpy(buffer + sizeof h + i * entry_size, &r->entry[i], entry_size);
+	return append(b, buffer, len);
 }
 
 static void fill_rsdp(void *p, uint64_t rsdt, uint64_t xsdt)
@@ -358,8 +372,12 @@ int acpi_make(uint8_t *buffer, uint64_t gpa, uint64_t size, const struct acpi_co
 	struct builder b = {.buffer = buffer, .gpa = gpa, .size = size};
 	void *root = reserve(&b, sizeof(struct rsdp), TABLE_ALIGN); /* where gpa is */
 	uint64_t dsdt = add_dsdt(&b, config), facs = add_facs(&b);
-	const uint64_t entry[ROOT_ENTRIES] = {add_fadt(&b, config, facs, dsdt), add_madt(&b, config)};
-	uint64_t rsdt = add_rsdt(&b, entry), xsdt = add_xsdt(&b, entry);
+	struct root tables = {0};
+	add_root(&tables, add_fadt(&b, config, facs, dsdt));
+	add_root(&tables, add_madt(&b, config));
+	if (config->pci && config->pci->ecam)
+		add_root(&tables, add_mcfg(&b, config->pci->ecam));
+	uint64_t rsdt = add_root_table(&b, &tables, "RSDT", 4), xsdt = add_root_table(&b, &tables, "XSDT", 8);
 	if (b.failed)
 		return -ENOSPC;
 	fill_rsdp(root, rsdt, xsdt);

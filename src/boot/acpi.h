@@ -16,13 +16,17 @@ struct pm_layout;
 #define ACPI_BASE 0xe0000ull
 #define ACPI_SIZE 0x10000ull /* bytes to reserve in the memory map (E820 type 3 or 2) */
 
+#define ACPI_ECAM_SIZE 0x10000000u
+
 /* Addresses that a host bridge hands on to PCI; last bytes included. */
 struct acpi_pci {
 	uint64_t low_first, low_last;   /* memory below 4 GiB */
 	uint64_t high_first, high_last; /* and above; 0: none */
 	uint16_t io_first;              /* ports up to 0xffff; those below 0xcf8 as well */
-	/* The GSI of INTA + pin of a slot. */
-	unsigned (*gsi)(unsigned slot, unsigned pin);
+	uint64_t ecam;                  /* configuration space of bus 0 to 255 in memory; 0: none */
+	unsigned isa_slot;              /* where the bridge to ISA is */
+	/* The GSI of INTA + pin of a slot; and without the I/O APIC, NULL: the same. */
+	unsigned (*gsi)(unsigned slot, unsigned pin), (*pic_irq)(unsigned slot, unsigned pin);
 };
 
 struct acpi_config {

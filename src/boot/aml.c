@@ -16,6 +16,11 @@
 #define OP_SCOPE 0x10
 #define OP_BUFFER 0x11
 #define OP_PACKAGE 0x12
+#define OP_METHOD 0x14
+#define OP_ARG0 0x68
+#define OP_STORE 0x70
+#define OP_IF 0xa0
+#define OP_RETURN 0xa4
 #define OP_EXT 0x5b
 #define OP_EXT_DEVICE 0x82
 #define SEGMENT_LEN 4
@@ -123,6 +128,34 @@ void aml_package_begin(struct aml *a, uint8_t elements)
 	put(a, OP_PACKAGE, 1);
 	begin(a);
 	put(a, elements, 1);
+}
+
+void aml_method_begin(struct aml *a, const char *name, unsigned args)
+{
+	put(a, OP_METHOD, 1);
+	begin(a);
+	put_name(a, name);
+	put(a, args & 7, 1);
+}
+
+void aml_if_begin(struct aml *a, const char *name)
+{
+	put(a, OP_IF, 1);
+	begin(a);
+	put_name(a, name);
+}
+
+void aml_store_argument(struct aml *a, unsigned argument, const char *name)
+{
+	put(a, OP_STORE, 1);
+	put(a, OP_ARG0 + argument, 1);
+	put_name(a, name);
+}
+
+void aml_return(struct aml *a, const char *name)
+{
+	put(a, OP_RETURN, 1);
+	put_name(a, name);
 }
 
 /* ---- data ---- */

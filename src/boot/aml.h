@@ -29,6 +29,12 @@ void aml_device_begin(struct aml *a, const char *name);
 void aml_package_begin(struct aml *a, uint8_t elements); /* the elements follow */
 void aml_end(struct aml *a);
 
+/* Method (name, args): the statements follow. */
+void aml_method_begin(struct aml *a, const char *name, unsigned args);
+void aml_if_begin(struct aml *a, const char *name); /* If (name): the statements follow */
+void aml_store_argument(struct aml *a, unsigned argument, const char *name); /* name = Arg0 ... */
+void aml_return(struct aml *a, const char *name);                            /* Return (name) */
+
 void aml_integer(struct aml *a, uint64_t value);
 void aml_string(struct aml *a, const char *text);
 void aml_eisa_id(struct aml *a, const char *id); /* "PNP0501" as the integer it stands for */

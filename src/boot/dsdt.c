@@ -72,6 +72,8 @@ static void add_isa_devices(struct aml *a, const struct acpi_config *c)
 	aml_resource_io(a, c->pm_base, (uint8_t)c->pm->size);
 	if (!c->pci)
 		aml_resource_io(a, RESET_PORT, 1);
+	if (c->pci && c->pci->ecam)
+		aml_resource_memory(a, (uint32_t)c->pci->ecam, ACPI_ECAM_SIZE);
 	isa_device_end(a);
 }
 
@@ -107,9 +109,9 @@ static void add_pci_windows(struct aml *a, const struct acpi_pci *p)
 	aml_resources_end(a);
 }
 
-static void add_pci_routes(struct aml *a, const struct acpi_pci *p)
+static void add_routes(struct aml *a, const char *name, unsigned (*gsi)(unsigned slot, unsigned pin))
 {
-	aml_name(a, "_PRT");
+	aml_name(a, name);
 	aml_package_begin(a, (PCI_SLOTS - 1) * PCI_PINS);
 	for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
 		for (unsigned pin = 0; pin < PCI_PINS; pin++) {
@@ -117,10 +119,36 @@ static void add_pci_routes(struct aml *a, const struct acpi_pci *p)
 			aml_integer(a, slot << 16 | PRT_ANY_FUNCTION);
 			aml_integer(a, pin);
 			aml_integer(a, 0); /* no link device: */
-			aml_integer(a, p->gsi(slot, pin));
+			aml_integer(a, gsi(slot, pin));
 			aml_end(a);
 		}
 	}
+	aml_end(a);
+}
+
+/* An operating system that uses the I/O APIC calls _PIC (1) before it asks for the routes. */
+static void add_pci_routes(struct aml *a, const struct acpi_pci *p)
+{
+	if (!p->pic_irq) {
+		add_routes(a, "_PRT", p->gsi);
+		return;
+	}
+	add_routes(a, "PRTP", p->pic_irq);
+	add_routes(a, "PRTA", p->gsi);
+	aml_method_begin(a, "_PRT", 0);
+	aml_if_begin(a, "\\PICF");
+	aml_return(a, "PRTA");
+	aml_end(a);
+	aml_return(a, "PRTP");
+	aml_end(a);
+}
+
+static void add_pic_method(struct aml *a)
+{
+	aml_name(a, "\\PICF");
+	aml_integer(a, 0);
+	aml_method_begin(a, "\\_PIC", 1);
+	aml_store_argument(a, 0, "\\PICF");
 	aml_end(a);
 }
 
@@ -128,14 +156,18 @@ static void add_pci(struct aml *a, const struct acpi_config *c)
 {
 	aml_device_begin(a, "PCI0");
 	aml_name(a, "_HID");
-	aml_eisa_id(a, "PNP0A03");
+	aml_eisa_id(a, c->pci->ecam ? "PNP0A08" : "PNP0A03");
+	if (c->pci->ecam) {
+		aml_name(a, "_CID");
+		aml_eisa_id(a, "PNP0A03");
+	}
 	aml_name(a, "_UID");
 	aml_integer(a, 0);
 	add_pci_windows(a, c->pci);
 	add_pci_routes(a, c->pci);
 	aml_device_begin(a, "ISA");
 	aml_name(a, "_ADR");
-	aml_integer(a, 1 << 16); /* slot 1, function 0 */
+	aml_integer(a, c->pci->isa_slot << 16); /* function 0 */
 	add_isa_devices(a, c);
 	aml_end(a);
 	aml_end(a);
@@ -146,6 +178,8 @@ size_t dsdt_write(void *buffer, size_t size, const struct acpi_config *c)
 	struct aml a;
 
 	aml_init(&a, buffer, size);
+	if (c->pci && c->pci->pic_irq)
+		add_pic_method(&a);
 	aml_scope_begin(&a, "\\_SB");
 	add_processors(&a, c);
 	if (c->pci)

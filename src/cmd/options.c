@@ -167,6 +167,17 @@ static int set_cpus(struct run_options *o, const char *v)
 	return 0;
 }
 
+static int set_machine(struct run_options *o, const char *v)
+{
+	if (strcmp(v, "pc") == 0)
+		o->vm.machine = MACHINE_PC;
+	else if (strcmp(v, "q35") == 0)
+		o->vm.machine = MACHINE_Q35;
+	else
+		return option_bad("--machine %s: unknown machine; there are: pc, q35", v);
+	return 0;
+}
+
 static int set_engine(struct run_options *o, const char *v)
 {
 	char known[256] = "";
@@ -251,6 +262,7 @@ static const struct option options[] = {
 	{"--append", "TEXT", "the kernel's command line; Linux wants console=ttyS0 in it to talk here", set_append},
 	{"--bios", "FILE", "firmware, where there is no --kernel; default Debian's SeaBIOS", set_bios},
 	{"--boot", "ORDER", "letters a c d n: from floppy, disk, CD-ROM, network; `,menu` behind them or alone", set_boot},
+	{"--machine", "TYPE", "the chip set: pc (i440FX and PIIX, the default) or q35 (MCH and ICH9)", set_machine},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
 	{"--cpus", "N", "virtual processors, default 1", set_cpus},
 	{"--disk", "FILE", "a disk: FILE[,format=raw][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,serial=TEXT]",

@@ -136,7 +136,7 @@ static int add_smbios(struct vm *vm, struct fw_cfg *f)
 {
 	const struct cpuid_entry *leaf1 = cpuid_find(&vm->cpuid, 1, 0);
 	const struct smbios_config config = {
-		.product = "PC (i440FX)",
+		.product = vm->config.machine == MACHINE_Q35 ? "PC (Q35)" : "PC (i440FX)",
 		.cpus = vm->vcpu_count,
 		.memory_low = vm->memory.low,
 		.memory_high = vm->memory.size - vm->memory.low,

@@ -29,15 +29,6 @@
 enum { GSI_TIMER = 2, GSI_KEYBOARD = 1, GSI_COM2 = 3, GSI_COM1 = 4, GSI_RTC = 8, GSI_AUX = 12 };
 enum { ISA_IRQ_TIMER = 0, ISA_IRQS = 16 };
 
-/* PCI's interrupts are levels. */
-enum { ELCR_PORT = 0x4d0, ELCR_PCI = 1 << 9 | 1 << 10 | 1 << 11 };
-
-#define PCI_LOW_BASE 0x80000000ull
-#define PCI_IO_BASE 0xc000
-#define PCI_IO_FIRST 0xd00 /* behind the configuration ports */
-#define PCI_HIGH_ALIGN (1ull << 30)
-#define PCI_HIGH_SIZE (32ull << 30)
-
 /* What firmware leaves in the first local APIC: enabled, the 8259's INTR on LINT0, NMI on LINT1. */
 enum { APIC_SVR = 0xf0, APIC_LVT_LINT0 = 0x350, APIC_LVT_LINT1 = 0x360 };
 enum { SVR_ENABLED_SPURIOUS_FF = 0x1ff, LVT_EXTINT = 0x700, LVT_NMI = 0x400 };
@@ -68,8 +59,7 @@ static void gsi_set(void *opaque, unsigned gsi, int level)
 	gsi_update(pc, gsi);
 }
 
-/* What the chip set routes PCI's interrupts to. */
-static void pci_gsi_set(void *opaque, unsigned gsi, int level)
+void pc_set_pci_gsi(void *opaque, unsigned gsi, int level)
 {
 	struct pc *pc = opaque;
 
@@ -96,16 +86,6 @@ static void ioapic_deliver(void *opaque, const struct lapic_message *m)
 	struct pc *pc = opaque;
 
 	lapic_bus_deliver(&pc->lapics, m, NULL);
-}
-
-static void pci_intx(void *opaque, unsigned slot, unsigned pin, int level)
-{
-	piix_set_intx(&((struct pc *)opaque)->piix, slot, pin, level);
-}
-
-static void pci_msi(void *opaque, uint64_t address, uint32_t data)
-{
-	lapic_bus_deliver_msi(&((struct pc *)opaque)->lapics, address, data);
 }
 
 /* ---- what local APICs ask of the machine ---- */
@@ -248,7 +228,8 @@ static int new_devices(struct vm *vm)
 		return -errno;
 	if (!(pc->rtc = rtc_new(&vm->pio, vm->timers, pc_gsi_line(pc, GSI_RTC), &rtc)))
 		return -errno;
-	if (!(pc->pm = pm_new(&vm->pio, vm->timers, pc_gsi_line(pc, PM_SCI_GSI), &pm_piix4, &pm_ops, pc)))
+	if (!(pc->pm = pm_new(&vm->pio, vm->timers, pc_gsi_line(pc, PM_SCI_GSI),
+			      chipset_pm_layout(vm->config.machine), &pm_ops, pc)))
 		return -errno;
 	if (!(pc->serial = serial_new(vm, pc_gsi_line(pc, GSI_COM1), pc_gsi_line(pc, GSI_COM2))))
 		return -errno;
@@ -259,72 +240,6 @@ static int new_devices(struct vm *vm)
 		return -errno;
 	pc->kvmclock = kvmclock_new(&vm->memory, vm->timers, vm->vcpu_count, vm->cpuid.tsc_khz, &kvmclock_ops, pc);
 	return pc->kvmclock ? 0 : -errno;
-}
-
-/* Where SeaBIOS puts functions too: it knows from the size of RAM. */
-static struct pci_windows pci_windows(const struct vm *vm)
-{
-	uint64_t high_end = MEMORY_HIGH_BASE + vm->memory.size - vm->memory.low, space = 1ull << vm->cpuid.phys_bits;
-	struct pci_windows w = {
-		.low_first = vm->memory.low <= PCI_LOW_BASE ? PCI_LOW_BASE : MEMORY_LOW_MAX,
-		.low_last = PCI_HOLE_END - 1,
-		.high_first = (high_end + PCI_HIGH_ALIGN - 1) & ~(PCI_HIGH_ALIGN - 1),
-		.io_first = PCI_IO_BASE,
-		.io_last = 0xffff,
-	};
-
-	w.high_last = w.high_first + PCI_HIGH_SIZE - 1;
-	if (w.high_last >= space)
-		w.high_first = w.high_last = 0;
-	return w;
-}
-
-static int new_pci(struct vm *vm)
-{
-	struct pc *pc = vm->pc;
-	const struct pci_bus_config config = {
-		.memory = &vm->memory,
-		.pio = &vm->pio,
-		.mmio = &vm->mmio,
-		.set_intx = pci_intx,
-		.msi = pci_msi,
-		.opaque = pc,
-	};
-	int r;
-
-	pc->windows = pci_windows(vm);
-	if (!(pc->pci = pci_bus_new(&config)))
-		return -errno;
-	if ((r = pam_init(&pc->pam, &vm->memory, &vm->mmio)) < 0)
-		return r;
-	if (vm->firmware.rom_size)
-		pam_set_rom(&pc->pam, vm->firmware.rom_offset, vm->firmware.rom_size);
-	if ((r = pci_config_ports_init(&pc->config_ports, &vm->pio, pc->pci, pc->reset)) < 0 ||
-	    (r = i440fx_init(&pc->i440fx, pc->pci, &pc->pam)) < 0 ||
-	    (r = piix_init(&pc->piix, pc->pci, pc->pm, pci_gsi_set, pc)) < 0)
-		return r;
-	return 0;
-}
-
-static int isa_irq(void *opaque, unsigned slot, unsigned pin)
-{
-	(void)opaque;
-	return (int)piix_irq(slot, pin);
-}
-
-/* What firmware would have done, for a kernel that is booted without. */
-static void set_pci_up(struct vm *vm)
-{
-	pci_assign(vm->pc->pci, &vm->pc->windows, isa_irq, NULL);
-	piix_set_up(&vm->pc->piix);
-	bus_write(&vm->pio, ELCR_PORT, 2, ELCR_PCI);
-}
-
-static void free_pci(struct pc *pc)
-{
-	piix_free(&pc->piix);
-	i440fx_free(&pc->i440fx);
-	pci_bus_free(pc->pci);
 }
 
 /* Devices for test kernels. */
@@ -342,28 +257,18 @@ static int new_test_devices(struct vm *vm)
 	return 0;
 }
 
-struct acpi_config pc_acpi_config(const struct vm *vm)
+struct acpi_config pc_acpi_config(struct vm *vm)
 {
-	const struct pci_windows *w = &vm->pc->windows;
-
-	vm->pc->acpi_pci = (struct acpi_pci){
-		.low_first = w->low_first,
-		.low_last = w->low_last,
-		.high_first = w->high_first,
-		.high_last = w->high_last,
-		.io_first = PCI_IO_FIRST,
-		.gsi = piix_irq,
-	};
-	return (struct acpi_config){
-		.pci = &vm->pc->acpi_pci,
-		.pm_base = PM_BASE,
-		.pm = &pm_piix4,
+	struct acpi_config c = {
 		.cpus = vm->vcpu_count,
 		.lapic_base = LAPIC_DEFAULT_BASE,
 		.ioapic_base = IOAPIC_BASE,
 		.ioapic_id = (uint8_t)vm->vcpu_count,
 		.serial = serial_uart(vm->pc->serial, 0) != NULL,
 	};
+
+	chipset_describe(vm, &c);
+	return c;
 }
 
 static int write_tables(struct vm *vm)
@@ -383,11 +288,11 @@ int pc_new(struct vm *vm)
 	pc->vm = vm;
 	vm->pc = pc;
 	if ((r = new_lapics(vm)) < 0 || (r = new_interrupt_controllers(vm)) < 0 || (r = new_devices(vm)) < 0 ||
-	    (r = new_pci(vm)) < 0 || (r = new_test_devices(vm)) < 0 || (r = devices_new(vm)) < 0)
+	    (r = chipset_new(vm)) < 0 || (r = new_test_devices(vm)) < 0 || (r = devices_new(vm)) < 0)
 		return r;
 	if (!vm->config.kernel)
 		return 0;
-	set_pci_up(vm);
+	chipset_set_up(vm);
 	return write_tables(vm);
 }
 
@@ -398,7 +303,7 @@ void pc_free(struct vm *vm)
 	if (!pc)
 		return;
 	devices_free(vm);
-	free_pci(pc);
+	chipset_free(vm);
 	if (pc->testdev)
 		testdev_free(pc->testdev);
 	if (pc->debug_exit)

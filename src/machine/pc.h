@@ -8,10 +8,7 @@
 #include "boot/acpi.h"
 #include "irq/irq.h"
 #include "irq/lapic.h"
-#include "pci/assign.h"
-#include "pci/host.h"
-#include "pci/i440fx.h"
-#include "pci/piix.h"
+#include "machine/chipset.h"
 
 struct vm;
 
@@ -29,12 +26,7 @@ struct pc {
 	struct i8042 *i8042;
 	struct reset_control *reset;
 	struct pci_bus *pci;
-	struct pci_windows windows; /* addresses that are PCI's */
-	struct acpi_pci acpi_pci;    /* the same, for the tables */
-	struct pci_config_ports config_ports;
-	struct pam pam;
-	struct i440fx i440fx;
-	struct piix piix;
+	struct chipset chipset;
 	struct kvmclock *kvmclock;
 	struct debug_exit *debug_exit; /* NULL unless asked for */
 	struct debug_console *debug_console;
@@ -46,8 +38,10 @@ struct pc {
  * what was built is freed by pc_free. */
 int pc_new(struct vm *vm);
 void pc_free(struct vm *vm);
+/* The level of a GSI as far as the chip set drives it for PCI; opaque is the struct pc. */
+void pc_set_pci_gsi(void *opaque, unsigned gsi, int level);
 /* What the ACPI tables say of it. */
-struct acpi_config pc_acpi_config(const struct vm *vm);
+struct acpi_config pc_acpi_config(struct vm *vm);
 
 /* An interrupt line of the machine by its GSI, for ISA devices. */
 struct irq_line pc_gsi_line(struct pc *pc, unsigned gsi);

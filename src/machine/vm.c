@@ -83,7 +83,7 @@ static bool build_machine(struct vm *vm, const char **error)
 	vm->started = clock_now();
 	if (config->cpus == 0 || config->cpus > VCPUS_MAX)
 		return fail(error, "--cpus", -EINVAL);
-	if ((r = memory_init(&vm->memory, config->memory_size)) < 0)
+	if ((r = memory_init_low(&vm->memory, config->memory_size, chipset_low_memory(config->machine))) < 0)
 		return fail_memory(vm, error, r);
 	vm->memory.remapped = remapped;
 	vm->memory.remapped_opaque = vm;

@@ -19,6 +19,7 @@
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
 #include "machine/backends.h"
+#include "machine/chipset.h"
 #include "machine/devices.h"
 #include "machine/firmware.h"
 #include "machine/pv.h"
@@ -76,6 +77,7 @@ enum vm_end {
 };
 
 struct vm_config {
+	enum machine_type machine;
 	uint64_t memory_size; /* bytes */
 	unsigned cpus;
 	const struct engine *engine;

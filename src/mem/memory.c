@@ -24,7 +24,9 @@ static uint64_t memory_host_size(void)
 	return (uint64_t)info.totalram * info.mem_unit;
 }
 
-int memory_init(struct memory *m, uint64_t size)
+int memory_init(struct memory *m, uint64_t size) { return memory_init_low(m, size, MEMORY_LOW_MAX); }
+
+int memory_init_low(struct memory *m, uint64_t size, uint64_t low)
 {
 	int err;
 
@@ -36,7 +38,7 @@ int memory_init(struct memory *m, uint64_t size)
 		return -ENOMEM;
 
 	m->size = size;
-	m->low = size < MEMORY_LOW_MAX ? size : MEMORY_LOW_MAX;
+	m->low = size < low ? size : low;
 	m->end = size;
 	m->fd = memfd_create("ringside-ram", MFD_CLOEXEC);
 	if (m->fd < 0 || ftruncate(m->fd, (off_t)memory_span(m)) < 0)

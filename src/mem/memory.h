@@ -69,6 +69,8 @@ struct memory {
 
 /* 0, or -errno (-ENOMEM when the host cannot provide `size` bytes). */
 int memory_init(struct memory *m, uint64_t size);
+/* With at most `low` bytes of RAM below 4 GiB, a multiple of PAGE_SIZE up to MEMORY_LOW_MAX. */
+int memory_init_low(struct memory *m, uint64_t size, uint64_t low);
 void memory_free(struct memory *m);
 
 /* Bytes of the host mapping, used or not: what a table by offset has to have room for. */

@@ -291,6 +291,24 @@ static void read_terms(struct reader *r, uint64_t end)
 			say(r, " {");
 			read_terms(r, inner);
 			say(r, "}\n");
+		} else if (op == 0x14 || op == 0xa0) { /* a method, an If */
+			uint64_t inner = package_end(r);
+
+			say(r, op == 0x14 ? "method " : "if ");
+			read_name(r);
+			if (op == 0x14)
+				say(r, " %u", (unsigned)take(r, 1));
+			say(r, " {");
+			read_terms(r, inner);
+			say(r, "}\n");
+		} else if (op == 0x70) {
+			say(r, "store arg%u ", (unsigned)take(r, 1) - 0x68);
+			read_name(r);
+			say(r, "; ");
+		} else if (op == 0xa4) {
+			say(r, "return ");
+			read_name(r);
+			say(r, "; ");
 		} else {
 			CHECK(false);
 			return;
@@ -303,18 +321,42 @@ static unsigned test_gsi(unsigned slot, unsigned pin) { return 300 + slot * 4 + 
 
 static const struct acpi_pci pci = {
 	.low_first = 0x80000000, .low_last = 0xfebfffff, .high_first = 1ull << 32, .high_last = (9ull << 32) - 1,
-	.io_first = 0xd00, .gsi = test_gsi,
+	.io_first = 0xd00, .isa_slot = 1, .gsi = test_gsi,
 };
 
-static void expect_pci(struct reader *want)
+static unsigned test_irq(unsigned slot, unsigned pin) { return 600 + slot * 4 + pin; }
+
+static const struct acpi_pci express = {
+	.low_first = 0xc0000000, .low_last = 0xfebfffff, .io_first = 0xd00, .ecam = 0xb0000000, .isa_slot = 31,
+	.gsi = test_gsi, .pic_irq = test_irq,
+};
+
+static void expect_routes(struct reader *want, const char *name, unsigned first)
 {
-	say(want, "PCI0 {_HID 41d00a03; _UID 0; _CRS bus16 0-ff io cf8+8 io16 0-cf7 io16 d00-ffff");
-	say(want, " memory32 a0000-bffff memory32 80000000-febfffff memory64 100000000-8ffffffff; _PRT package of 124:");
+	say(want, "%s package of 124:", name);
 	for (unsigned slot = 1; slot < 32; slot++)
 		for (unsigned pin = 0; pin < 4; pin++)
 			say(want, " package of 4: %08x %u 0 %u", __builtin_bswap32(slot << 16 | 0xffff), pin,
-			    300 + slot * 4 + pin);
-	say(want, "; ISA_ {_ADR 00000100; ");
+			    first + slot * 4 + pin);
+	say(want, "; ");
+}
+
+static void expect_pci(struct reader *want, const struct acpi_config *c)
+{
+	bool q35 = c->pci->ecam;
+
+	say(want, "PCI0 {_HID 41d00a0%u; %s_UID 0; _CRS bus16 0-ff io cf8+8 io16 0-cf7 io16 d00-ffff", q35 ? 8 : 3,
+	    q35 ? "_CID 41d00a03; " : "");
+	say(want, " memory32 a0000-bffff memory32 %x-febfffff", q35 ? 0xc0000000 : 0x80000000);
+	say(want, "%s; ", q35 ? "" : " memory64 100000000-8ffffffff");
+	if (q35) {
+		expect_routes(want, "PRTP", 600);
+		expect_routes(want, "PRTA", 300);
+		say(want, "method _PRT 0 {if \\PICF {return PRTA; }\nreturn PRTP; }\n");
+	} else {
+		expect_routes(want, "_PRT", 300);
+	}
+	say(want, "ISA_ {_ADR %s; ", q35 ? "00001f00" : "00000100");
 }
 
 static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
@@ -324,11 +366,13 @@ static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	r = (struct reader){.at = gpa + 36, .end = gpa + len};
 	want.len = 0;
 	read_terms(&r, r.end);
+	if (c->pci && c->pci->pic_irq)
+		say(&want, "\\PICF 0; method \\_PIC 1 {store arg0 \\PICF; }\n");
 	say(&want, "\\_SB_ {");
 	for (unsigned i = 0; i < c->cpus; i++)
 		say(&want, "C%03X {_HID ACPI0007; _UID %u; }\n", i, i);
 	if (c->pci)
-		expect_pci(&want);
+		expect_pci(&want, c);
 	/* PNP is 41d0. Lines 2, 0, 8, 1, 4 as bits. */
 	say(&want, "PIC_ {_HID 41d00000; _CRS io 20+2 io a0+2 io 4d0+2 irqs 4; }\n");
 	say(&want, "TIMR {_HID 41d00100; _CRS io 40+4 irqs 1; }\n");
@@ -336,7 +380,8 @@ static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	say(&want, "KBD_ {_HID 41d00303; _CRS io 60+1 io 64+1 irqs 2; }\n");
 	if (c->serial)
 		say(&want, "COM1 {_HID 41d00501; _CRS io 3f8+8 irqs 10; }\n");
-	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+40%s; }\n}\n", c->pci ? "" : " io cf9+1");
+	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+40%s%s; }\n}\n", c->pci ? "" : " io cf9+1",
+	    c->pci && c->pci->ecam ? " memory b0000000+10000000" : "");
 	if (c->pci)
 		say(&want, "}\n}\n");
 	say(&want, "\\_S5_ package of 4: 5 5 0 0; ");
@@ -391,7 +436,8 @@ static void check_fadt(uint64_t gpa, uint64_t len, uint64_t base, uint64_t end, 
 static void check_tables(const struct acpi_config *c, uint64_t gpa, uint64_t size)
 {
 	uint64_t rsdp = 0, end = gpa + size;
-	static const char *const expected[] = {"FACP", "APIC"};
+	static const char *const expected[] = {"FACP", "APIC", "MCFG"};
+	unsigned count = c->pci && c->pci->ecam ? 3 : 2;
 
 	CHECK_EQ(acpi_build(&memory, gpa, size, c, &rsdp), 0);
 	CHECK_EQ(rsdp, gpa);
@@ -401,15 +447,17 @@ static void check_tables(const struct acpi_config *c, uint64_t gpa, uint64_t siz
 	CHECK_EQ(load(rsdp + 15, 1), 2);
 	CHECK_EQ(load(rsdp + 20, 4), 36);
 	uint64_t rsdt = load(rsdp + 16, 4), xsdt = load(rsdp + 24, 8);
-	CHECK_EQ(check_table(rsdt, "RSDT", gpa, end), 36 + 2 * 4);
-	CHECK_EQ(check_table(xsdt, "XSDT", gpa, end), 36 + 2 * 8);
-	for (unsigned i = 0; i < 2; i++) {
+	CHECK_EQ(check_table(rsdt, "RSDT", gpa, end), 36 + count * 4);
+	CHECK_EQ(check_table(xsdt, "XSDT", gpa, end), 36 + count * 8);
+	for (unsigned i = 0; i < count; i++) {
 		uint64_t table = load(xsdt + 36 + 8 * i, 8);
 
 		CHECK_EQ(load(rsdt + 36 + 4 * i, 4), table);
 		uint64_t len = check_table(table, expected[i], gpa, end);
 		if (i == 0)
 			check_fadt(table, len, gpa, end, c);
+		else if (i == 2)
+			CHECK(load(table + 44, 8) == c->pci->ecam && load(table + 52, 4) == 0xff000000 && len == 60);
 		else
 			check_madt(table, len, c);
 	}
@@ -517,6 +565,8 @@ int main(int argc, char **argv)
 		return 1;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	c.pci = &pci;
+	check_tables(&c, ACPI_BASE, ACPI_SIZE);
+	c.pci = &express;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	dump_to = NULL;
 	c.cpus = 64;

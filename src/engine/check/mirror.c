@@ -59,7 +59,7 @@ static void write_end(void *opaque, uint64_t offset, uint64_t len)
 
 int check_mirror_init(struct check_vm *vm)
 {
-	int r = memory_init(&vm->copy, vm->memory->size);
+	int r = memory_init_low(&vm->copy, vm->memory->size, vm->memory->low);
 
 	if (r < 0)
 		return r;
