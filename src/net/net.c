@@ -145,7 +145,7 @@ void net_sendable(struct net *n)
 	if (!n->send_stopped)
 		return;
 	n->send_stopped = false;
-	if (n->nic)
+	if (n->nic_ops)
 		n->nic_ops->sendable(n->nic);
 }
 
@@ -201,7 +201,7 @@ bool net_can_deliver(const struct net *n)
 
 void net_deliver(struct net *n, const struct net_frame *f)
 {
-	if (!n->nic || !n->link_up || !well_formed(f)) {
+	if (!n->nic_ops || !n->link_up || !well_formed(f)) {
 		n->dropped++;
 		return;
 	}
@@ -215,7 +215,7 @@ void net_deliver(struct net *n, const struct net_frame *f)
 
 void net_deliver_end(struct net *n)
 {
-	if (n->nic)
+	if (n->nic_ops)
 		n->nic_ops->receive_end(n->nic);
 }
 
@@ -287,7 +287,7 @@ void net_set_link(struct net *n, bool up)
 		return;
 	n->link_up = up;
 	LOG(LOG_NET, "%s: link %s", n->ops->name, up ? "up" : "down");
-	if (n->nic && n->nic_ops->link_changed)
+	if (n->nic_ops && n->nic_ops->link_changed)
 		n->nic_ops->link_changed(n->nic, up);
 }
 
