@@ -270,7 +270,7 @@ static uint64_t add_fadt(struct builder *b, const struct acpi_config *c, uint64_
 		.p_lvl2_lat = NO_C2_LATENCY,
 		.p_lvl3_lat = NO_C3_LATENCY,
 		.century = RTC_CENTURY,
-		.iapc_boot_arch = BOOT_ARCH_LEGACY_DEVICES | BOOT_ARCH_8042 | BOOT_ARCH_NO_VGA,
+		.iapc_boot_arch = BOOT_ARCH_LEGACY_DEVICES | BOOT_ARCH_8042 | (c->screen ? 0 : BOOT_ARCH_NO_VGA),
 		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_NO_FIXED_RTC | FADT_TMR_VAL_EXT |
 			 FADT_RESET_REG_SUP,
 		.reset_reg = port(RESET_PORT, 8, GAS_ACCESS_BYTE),

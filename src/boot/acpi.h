@@ -34,6 +34,7 @@ struct acpi_config {
 	uint32_t lapic_base;   /* 0xfee00000 */
 	uint32_t ioapic_base;  /* 0xfec00000 */
 	uint8_t ioapic_id;
+	bool screen;           /* there is a VGA, and a mouse on the keyboard controller, IRQ 12 */
 	bool serial;           /* COM1 at 0x3f8, IRQ 4 */
 	uint16_t pm_base;      /* dev/pm.h's registers */
 	const struct pm_layout *pm;

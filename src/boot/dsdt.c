@@ -58,6 +58,12 @@ static void add_isa_devices(struct aml *a, const struct acpi_config *c)
 	aml_resource_irq(a, 1);
 	isa_device_end(a);
 
+	if (c->screen) {
+		isa_device_begin(a, "MOU", "PNP0F13");
+		aml_resource_irq(a, 12);
+		isa_device_end(a);
+	}
+
 	if (c->serial) {
 		isa_device_begin(a, "COM1", "PNP0501");
 		aml_resource_io(a, 0x3f8, 8);

@@ -264,6 +264,7 @@ struct acpi_config pc_acpi_config(struct vm *vm)
 		.lapic_base = LAPIC_DEFAULT_BASE,
 		.ioapic_base = IOAPIC_BASE,
 		.ioapic_id = (uint8_t)vm->vcpu_count,
+		.screen = vm->backends.screen.display != NULL,
 		.serial = serial_uart(vm->pc->serial, 0) != NULL,
 	};
 
