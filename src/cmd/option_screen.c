@@ -1,5 +1,5 @@
 /*
- * --vga and --vnc to a struct screen_config. Main thread.
+ * --vga, --input and --vnc to a struct screen_config. Main thread.
  */
 #include "cmd/option_screen.h"
 
@@ -20,6 +20,20 @@ int option_vga(struct backends_config *c, const char *value)
 		c->screen.vga = SCREEN_VGA_NONE;
 	else
 		return option_bad("--vga %s: unknown adapter; there are: std, none", value);
+	return 0;
+}
+
+int option_input(struct backends_config *c, const char *value)
+{
+	c->screen.input_given = true;
+	if (strcmp(value, "none") == 0)
+		c->screen.input = 0;
+	else if (strcmp(value, "tablet") == 0)
+		c->screen.input |= SCREEN_TABLET;
+	else if (strcmp(value, "keyboard") == 0)
+		c->screen.input |= SCREEN_KEYBOARD;
+	else
+		return option_bad("--input %s: unknown device; there are: tablet, keyboard, none", value);
 	return 0;
 }
 

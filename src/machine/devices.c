@@ -15,6 +15,7 @@
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "virtio/input.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
 
@@ -55,6 +56,21 @@ static int new_vga(struct vm *vm)
 		return 0;
 	vm->devices.vga = vga_new(&config);
 	return keep(vm, vm->devices.vga, free_vga);
+}
+
+static void free_input(void *device) { virtio_input_free(device); }
+
+static int new_inputs(struct vm *vm)
+{
+	unsigned wanted = screen_input(&vm->config.backends.screen);
+	struct input *input = vm->backends.screen.input;
+	int r = 0;
+
+	if (wanted & SCREEN_KEYBOARD)
+		r = keep(vm, virtio_input_new(vm->pc->pci, vm->loop, input, VIRTIO_INPUT_KEYBOARD), free_input);
+	if (r == 0 && (wanted & SCREEN_TABLET))
+		r = keep(vm, virtio_input_new(vm->pc->pci, vm->loop, input, VIRTIO_INPUT_TABLET), free_input);
+	return r;
 }
 
 static void free_blk(void *device) { virtio_blk_free(device); }
@@ -208,6 +224,7 @@ int devices_new(struct vm *vm)
 		new_console,
 		new_rng,
 		new_balloon,
+		new_inputs,
 	};
 
 	for (unsigned i = 0; i < sizeof make / sizeof make[0]; i++) {

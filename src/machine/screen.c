@@ -16,6 +16,11 @@ bool screen_wanted(const struct screen_config *config)
 	return config->vga == SCREEN_VGA_STD || (config->vga == SCREEN_VGA_DEFAULT && config->vnc.addresses);
 }
 
+unsigned screen_input(const struct screen_config *config)
+{
+	return config->input_given ? config->input : screen_wanted(config) ? SCREEN_TABLET : 0;
+}
+
 bool screen_open(struct screen *s, struct vm *vm, char *error, size_t size)
 {
 	const struct screen_config *config = &vm->config.backends.screen;
