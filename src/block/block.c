@@ -438,7 +438,8 @@ void block_close(struct block *b)
 		uring_free(b->uring);
 	}
 	if (b->image) {
-		flush(b);
+		if (!b->readonly)
+			b->image->ops->flush(b->image); /* also what was said to be unsafe */
 		b->image->ops->close(b->image);
 	}
 	pthread_cond_destroy(&b->ended_one);

@@ -23,6 +23,8 @@ enum { LOCK_USES = 100, LOCK_DENIES = 200 };
 /* Permissions, as numbers of bits. */
 enum { PERM_READ, PERM_WRITE, PERM_WRITE_UNCHANGED, PERM_RESIZE, PERM_COUNT };
 
+#define LOCK_TRIES 10u
+#define LOCK_PAUSE_US 30000u
 #define SEGMENTS 128
 #define DIRECT_ALIGN 4096u /* what every device takes */
 #define ZERO_CHUNK 65536u
@@ -293,8 +295,12 @@ static int open_file(struct file *f, const char *path, struct image_flags flags,
 	if ((r = find_size(f->fd, &f->image.size)) < 0)
 		return r;
 	fcntl(f->fd, F_SETFL, 0);
-	if (!lock_image(f->fd, flags.readonly))
-		return -EBUSY;
+	/* The kernel keeps a killed program's locks until it has ended what that had going on. */
+	for (unsigned n = 0; !lock_image(f->fd, flags.readonly); n++) {
+		if (n == LOCK_TRIES)
+			return -EBUSY;
+		usleep(LOCK_PAUSE_US);
+	}
 	if (flags.direct)
 		open_direct(f, path, flags.readonly);
 	return 0;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "block/qcow2.h"
 
 static const uint8_t qcow2_magic[4] = {'Q', 'F', 'I', 0xfb};
 
@@ -123,14 +124,26 @@ struct image *image_guard(struct image *base)
 
 /* ---- formats ---- */
 
-const char *block_formats(void) { return "raw"; }
-bool block_format_known(const char *format) { return strcmp(format, "raw") == 0; }
+const char *block_formats(void) { return "raw, qcow2"; }
+bool block_format_known(const char *format) { return strcmp(format, "raw") == 0 || strcmp(format, "qcow2") == 0; }
 
-struct image *image_open(const char *path, const char *format, struct image_flags flags, bool *guessed, char *error,
-			 size_t size)
+/* NULL format: from the head of the file. *qcow2: what it is. */
+static int find_format(struct image *file, const char *format, bool *qcow2)
 {
 	uint8_t head[sizeof qcow2_magic] = {0};
+	int r = 0;
+
+	if (!format && (r = image_read_bytes(file, 0, head, sizeof head)) < 0)
+		return r;
+	*qcow2 = format ? strcmp(format, "qcow2") == 0 : memcmp(head, qcow2_magic, sizeof head) == 0;
+	return 0;
+}
+
+struct image *image_open_behind(const char *path, const char *format, struct image_flags flags, unsigned depth,
+				bool *guessed, char *error, size_t size)
+{
 	struct image *file;
+	bool qcow2;
 	int r;
 
 	*guessed = false;
@@ -140,18 +153,17 @@ struct image *image_open(const char *path, const char *format, struct image_flag
 	}
 	if (!(file = file_open(path, flags, error, size)))
 		return NULL;
-	if (format)
-		return file;
-	if (file->size >= sizeof head && (r = image_read_bytes(file, 0, head, sizeof head)) < 0) {
+	if ((r = find_format(file, format, &qcow2)) < 0) {
 		snprintf(error, size, "%s: %s", path, strerror(-r));
 		file->ops->close(file);
 		return NULL;
 	}
-	if (memcmp(head, qcow2_magic, sizeof head) == 0) {
-		snprintf(error, size, "%s: qcow2 is not supported", path);
-		file->ops->close(file);
-		return NULL;
-	}
-	*guessed = true;
-	return file;
+	*guessed = !format && !qcow2;
+	return qcow2 ? qcow2_open(path, file, flags, depth, error, size) : file;
+}
+
+struct image *image_open(const char *path, const char *format, struct image_flags flags, bool *guessed, char *error,
+			 size_t size)
+{
+	return image_open_behind(path, format, flags, 0, guessed, error, size);
 }

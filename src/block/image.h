@@ -38,7 +38,7 @@ struct image_ops {
 	int (*locate)(struct image *i, bool write, uint64_t offset, const struct iovec *iov, int count, uint64_t len,
 		      uint64_t *at);
 	void (*release)(struct image *i);
-	/* Flushes nothing. */
+	/* After a flush, if anything was written. */
 	void (*close)(struct image *i);
 };
 
@@ -57,6 +57,10 @@ struct image_flags {
  * NULL: one line for the user in error[0..size). */
 struct image *image_open(const char *path, const char *format, struct image_flags flags, bool *guessed, char *error,
 			 size_t size);
+
+/* The same for one that is behind `depth` others. */
+struct image *image_open_behind(const char *path, const char *format, struct image_flags flags, unsigned depth,
+				bool *guessed, char *error, size_t size);
 
 /* file.c: a file or a block device as it is, locked against other writers. */
 struct image *file_open(const char *path, struct image_flags flags, char *error, size_t size);

@@ -1,5 +1,6 @@
 /*
- * --disk FILE[,format=raw][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,aio=io_uring|threads][,serial=TEXT]
+ * --disk FILE[,format=raw|qcow2][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE]
+ *        [,aio=io_uring|threads][,serial=TEXT]
  * --cdrom FILE[,format=...][,if=ide|sata|scsi]
  *
  * Main thread, before anything is started.

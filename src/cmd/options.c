@@ -266,7 +266,7 @@ static const struct option options[] = {
 	{"--machine", "TYPE", "the chip set: pc (i440FX and PIIX, the default) or q35 (MCH and ICH9)", set_machine},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
 	{"--cpus", "N", "virtual processors, default 1", set_cpus},
-	{"--disk", "FILE", "a disk: FILE[,format=raw][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,serial=TEXT]",
+	{"--disk", "FILE", "a disk: FILE[,format=raw|qcow2][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,serial=TEXT]",
 	 set_disk},
 	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},

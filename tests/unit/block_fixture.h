@@ -51,14 +51,19 @@ static inline int fixture_stop(void)
 	return failed != 0;
 }
 
-/* The path of a file in the test's directory; good until the fourth call after it. */
+/* The path of a file in the test's directory; the same string each time. */
 static inline const char *path_of(const char *name)
 {
-	static char path[4][256];
-	static unsigned n;
+	static struct {
+		char name[32], path[128];
+	} known[32];
+	unsigned n = 0;
 
-	snprintf(path[n = (n + 1) % 4], sizeof path[0], "%s/%s", directory, name);
-	return path[n];
+	while (known[n].name[0] && strcmp(known[n].name, name) != 0)
+		n++;
+	snprintf(known[n].name, sizeof known[n].name, "%s", name);
+	snprintf(known[n].path, sizeof known[n].path, "%s/%s", directory, name);
+	return known[n].path;
 }
 
 static inline void make_file(const char *path, uint64_t size)
