@@ -2,7 +2,8 @@
  * ACPI tables. See acpi.h. Built in a buffer, then copied into guest memory.
  *
  * Called while the machine is built. Source: ACPI specification 5.0, chapter 5.2 "ACPI System Description
- * Tables"; 5.2.9 FADT, 5.2.12 MADT; PCI Firmware Specification 3.0, 4.1.2 MCFG.
+ * Tables"; 5.2.9 FADT, 5.2.12 MADT; PCI Firmware Specification 3.0, 4.1.2 MCFG;
+ * IA-PC HPET Specification 1.0a, 3.2.4.
  */
 #include "boot/acpi.h"
 
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "boot/dsdt.h"
+#include "dev/hpet.h"
 #include "dev/pm.h"
 #include "dev/reset.h"
 #include "dev/rtc.h"
@@ -332,6 +334,23 @@ static uint64_t add_mcfg(struct builder *b, uint64_t ecam)
 	return append(b, &mcfg, sizeof mcfg);
 }
 
+/* ---- HPET ---- */
+
+static uint64_t add_hpet(struct builder *b)
+{
+	struct {
+		struct header header;
+		uint32_t id;
+		struct generic_address base;
+		uint8_t number;
+		uint16_t min_tick;
+		uint8_t page_protection;
+	} PACKED hpet = {
+		.header = header("HPET", 1, sizeof hpet), .id = HPET_ID, .base.address = HPET_BASE, .min_tick = HPET_MIN_TICK};
+
+	return append(b, &hpet, sizeof hpet);
+}
+
 /* ---- RSDT, XSDT, RSDP ---- */
 
 /* Tables that the root tables point to. */
@@ -377,6 +396,8 @@ int acpi_make(uint8_t *buffer, uint64_t gpa, uint64_t size, const struct acpi_co
 	add_root(&tables, add_madt(&b, config));
 	if (config->pci && config->pci->ecam)
 		add_root(&tables, add_mcfg(&b, config->pci->ecam));
+	if (config->hpet)
+		add_root(&tables, add_hpet(&b));
 	uint64_t rsdt = add_root_table(&b, &tables, "RSDT", 4), xsdt = add_root_table(&b, &tables, "XSDT", 8);
 	if (b.failed)
 		return -ENOSPC;

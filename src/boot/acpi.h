@@ -36,6 +36,7 @@ struct acpi_config {
 	uint8_t ioapic_id;
 	bool screen;           /* there is a VGA, and a mouse on the keyboard controller, IRQ 12 */
 	bool serial;           /* COM1 at 0x3f8, IRQ 4 */
+	bool hpet;             /* dev/hpet.h's */
 	uint16_t pm_base;      /* dev/pm.h's registers */
 	const struct pm_layout *pm;
 	const struct acpi_pci *pci; /* NULL: no PCI */

@@ -10,6 +10,7 @@
 
 #include "boot/acpi.h"
 #include "boot/aml.h"
+#include "dev/hpet.h"
 #include "dev/pm.h"
 #include "dev/reset.h"
 
@@ -81,6 +82,20 @@ static void add_isa_devices(struct aml *a, const struct acpi_config *c)
 	if (c->pci && c->pci->ecam)
 		aml_resource_memory(a, (uint32_t)c->pci->ecam, ACPI_ECAM_SIZE);
 	isa_device_end(a);
+}
+
+static void add_hpet(struct aml *a)
+{
+	aml_device_begin(a, "HPET");
+	aml_name(a, "_HID");
+	aml_eisa_id(a, "PNP0103");
+	aml_name(a, "_UID");
+	aml_integer(a, 0);
+	aml_name(a, "_CRS");
+	aml_resources_begin(a);
+	aml_resource_memory(a, HPET_BASE, HPET_SIZE);
+	aml_resources_end(a);
+	aml_end(a);
 }
 
 static void add_processors(struct aml *a, const struct acpi_config *c)
@@ -192,6 +207,8 @@ size_t dsdt_write(void *buffer, size_t size, const struct acpi_config *c)
 		add_pci(&a, c);
 	else
 		add_isa_devices(&a, c);
+	if (c->hpet)
+		add_hpet(&a);
 	aml_end(&a);
 	aml_name(&a, "\\_S5");
 	aml_package_begin(&a, 4);

@@ -95,6 +95,12 @@ static int set_no_reboot(struct run_options *o, const char *v)
 	o->vm.no_reboot = true;
 	return 0;
 }
+static int set_no_hpet(struct run_options *o, const char *v)
+{
+	(void)v;
+	o->vm.no_hpet = true;
+	return 0;
+}
 static int set_testdev(struct run_options *o, const char *v)
 {
 	(void)v;
@@ -264,6 +270,7 @@ static const struct option options[] = {
 	{"--bios", "FILE", "firmware, where there is no --kernel; default Debian's SeaBIOS", set_bios},
 	{"--boot", "ORDER", "letters a c d n: from floppy, disk, CD-ROM, network; `,menu` behind them or alone", set_boot},
 	{"--machine", "TYPE", "the chip set: pc (i440FX and PIIX, the default) or q35 (MCH and ICH9)", set_machine},
+	{"--no-hpet", NULL, "a machine without a high precision event timer", set_no_hpet},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
 	{"--cpus", "N", "virtual processors, default 1", set_cpus},
 	{"--disk", "FILE", "a disk: FILE[,format=raw|qcow2][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,serial=TEXT]",

@@ -10,6 +10,7 @@
 
 #include "boot/acpi.h"
 #include "dev/debug.h"
+#include "dev/hpet.h"
 #include "dev/i8042.h"
 #include "dev/kvmclock.h"
 #include "dev/pit.h"
@@ -37,7 +38,8 @@ enum { SVR_ENABLED_SPURIOUS_FF = 0x1ff, LVT_EXTINT = 0x700, LVT_NMI = 0x400 };
 
 static void gsi_update(struct pc *pc, unsigned gsi)
 {
-	int level = (pc->isa_levels | pc->pci_levels) >> gsi & 1;
+	uint32_t isa = pc->hpet_legacy ? pc->isa_levels & ~(1u << GSI_TIMER | 1u << GSI_RTC) : pc->isa_levels;
+	int level = (isa | pc->pci_levels | pc->hpet_levels) >> gsi & 1;
 
 	if (gsi < ISA_IRQS)
 		pic_set_irq(pc->pic, gsi == GSI_TIMER ? ISA_IRQ_TIMER : gsi, level);
@@ -66,6 +68,25 @@ void pc_set_pci_gsi(void *opaque, unsigned gsi, int level)
 	set_level(&pc->pci_levels, gsi, level);
 	gsi_update(pc, gsi);
 }
+
+static void hpet_gsi_set(void *opaque, unsigned gsi, int level)
+{
+	struct pc *pc = opaque;
+
+	set_level(&pc->hpet_levels, gsi, level);
+	gsi_update(pc, gsi);
+}
+
+static void hpet_set_legacy(void *opaque, bool on)
+{
+	struct pc *pc = opaque;
+
+	pc->hpet_legacy = on;
+	gsi_update(pc, GSI_TIMER);
+	gsi_update(pc, GSI_RTC);
+}
+
+static const struct hpet_ops hpet_ops = {.set_gsi = hpet_gsi_set, .legacy = hpet_set_legacy};
 
 struct irq_line pc_gsi_line(struct pc *pc, unsigned gsi)
 {
@@ -231,6 +252,8 @@ static int new_devices(struct vm *vm)
 	if (!(pc->pm = pm_new(&vm->pio, vm->timers, pc_gsi_line(pc, PM_SCI_GSI),
 			      chipset_pm_layout(vm->config.machine), &pm_ops, pc)))
 		return -errno;
+	if (!vm->config.no_hpet && !(pc->hpet = hpet_new(&vm->mmio, vm->timers, &hpet_ops, pc)))
+		return -errno;
 	if (!(pc->serial = serial_new(vm, pc_gsi_line(pc, GSI_COM1), pc_gsi_line(pc, GSI_COM2))))
 		return -errno;
 	if (!(pc->i8042 = i8042_new(&vm->pio, pc_gsi_line(pc, GSI_KEYBOARD), pc_gsi_line(pc, GSI_AUX), ask_reset, pc)))
@@ -266,6 +289,7 @@ struct acpi_config pc_acpi_config(struct vm *vm)
 		.ioapic_id = (uint8_t)vm->vcpu_count,
 		.screen = vm->backends.screen.display != NULL,
 		.serial = serial_uart(vm->pc->serial, 0) != NULL,
+		.hpet = vm->pc->hpet != NULL,
 	};
 
 	chipset_describe(vm, &c);
@@ -319,6 +343,7 @@ void pc_free(struct vm *vm)
 		i8042_free(pc->i8042);
 	if (pc->serial)
 		serial_free(pc->serial);
+	hpet_free(pc->hpet);
 	if (pc->pm)
 		pm_free(pc->pm);
 	if (pc->rtc)

@@ -16,12 +16,14 @@ struct pc {
 	struct vm *vm;
 	struct lapic_bus lapics; /* the local APICs themselves belong to the vCPUs */
 	/* What drives the interrupt lines, a bit a GSI: a line is high while any does. */
-	uint32_t isa_levels, pci_levels;
+	uint32_t isa_levels, pci_levels, hpet_levels;
+	bool hpet_legacy; /* the HPET has the lines of the 8254 and the RTC */
 	struct pic *pic;
 	struct ioapic *ioapic;
 	struct pit *pit;
 	struct rtc *rtc;
 	struct pm *pm;
+	struct hpet *hpet; /* NULL: --no-hpet */
 	struct serial *serial;
 	struct i8042 *i8042;
 	struct reset_control *reset;

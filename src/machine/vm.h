@@ -84,6 +84,7 @@ struct vm_config {
 	const char *kernel, *initrd, *append; /* paths, command line; kernel NULL: firmware boots; initrd NULL = none */
 	struct firmware_config firmware;
 	bool no_reboot;
+	bool no_hpet;
 	struct backends_config backends;
 	struct devices_config devices;
 	int debug_exit_port; /* -1 = none */

@@ -384,6 +384,11 @@ static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	    c->pci && c->pci->ecam ? " memory b0000000+10000000" : "");
 	if (c->pci)
 		say(&want, "}\n}\n");
+	if (c->hpet) {
+		CHECK(want.text[want.len - 2] == '}');
+		want.len -= 2;
+		say(&want, "HPET {_HID 41d00103; _UID 0; _CRS memory fed00000+400; }\n}\n");
+	}
 	say(&want, "\\_S5_ package of 4: 5 5 0 0; ");
 	CHECK(r.len == want.len && !memcmp(r.text, want.text, r.len));
 	if (r.len != want.len || memcmp(r.text, want.text, r.len))
@@ -436,8 +441,8 @@ static void check_fadt(uint64_t gpa, uint64_t len, uint64_t base, uint64_t end, 
 static void check_tables(const struct acpi_config *c, uint64_t gpa, uint64_t size)
 {
 	uint64_t rsdp = 0, end = gpa + size;
-	static const char *const expected[] = {"FACP", "APIC", "MCFG"};
-	unsigned count = c->pci && c->pci->ecam ? 3 : 2;
+	static const char *const expected[] = {"FACP", "APIC", "MCFG", "HPET"};
+	unsigned count = (c->pci && c->pci->ecam ? 3 : 2) + c->hpet;
 
 	CHECK_EQ(acpi_build(&memory, gpa, size, c, &rsdp), 0);
 	CHECK_EQ(rsdp, gpa);
@@ -456,6 +461,8 @@ static void check_tables(const struct acpi_config *c, uint64_t gpa, uint64_t siz
 		uint64_t len = check_table(table, expected[i], gpa, end);
 		if (i == 0)
 			check_fadt(table, len, gpa, end, c);
+		else if (i == 3)
+			CHECK(load(table + 36, 4) == 0x8086a201 && load(table + 44, 8) == 0xfed00000 && len == 56);
 		else if (i == 2)
 			CHECK(load(table + 44, 8) == c->pci->ecam && load(table + 52, 4) == 0xff000000 && len == 60);
 		else
@@ -567,8 +574,10 @@ int main(int argc, char **argv)
 	c.pci = &pci;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	c.pci = &express;
+	c.hpet = true;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	dump_to = NULL;
+	c.hpet = false;
 	c.cpus = 64;
 	c.serial = false;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
