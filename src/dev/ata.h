@@ -43,6 +43,7 @@ struct cdrom;
 #define ATA_BUFFER_SIZE 65536u
 #define ATA_PACKET_SIZE 12u
 #define ATA_QUEUE_DEPTH 32u
+#define ATA_MULTIPLE_MAX 16u /* sectors a DRQ block of READ MULTIPLE; the setting after a reset too */
 #define ATA_HEADS 16u /* of the default translation */
 #define ATA_SECTORS_PER_TRACK 63u
 
@@ -115,6 +116,7 @@ struct ata_drive {
 	uint32_t drq_size;     /* bytes a DRQ block */
 	uint32_t at, drq_end, filled; /* in the buffer: the host is here; this DRQ block ends; data ends */
 	void (*received)(struct ata_drive *d); /* the host's data is in the buffer, d->filled bytes. NULL: to the disk */
+	void (*then)(struct ata_drive *d); /* when `request` has succeeded */
 	uint32_t trim_at; /* DATA SET MANAGEMENT: in the buffer */
 	/* the disk's */
 	bool busy;      /* `request` is under way */
@@ -158,7 +160,7 @@ void ata_drive_abort(struct ata_drive *d);
  * is, until it is reset. */
 void ata_drive_stop_dma(struct ata_drive *d);
 
-/* ---- between ata.c, ata_identify.c and atapi.c ---- */
+/* ---- between ata.c, ata_command.c, ata_identify.c and atapi.c ---- */
 
 /* The drive's signature, and its registers as after a reset. */
 void ata_set_signature(struct ata_drive *d);
@@ -170,6 +172,14 @@ void ata_send(struct ata_drive *d, uint32_t len, uint32_t drq_size, bool pio);
 void ata_receive(struct ata_drive *d, uint32_t len, uint32_t drq_size, bool pio, void (*received)(struct ata_drive *d));
 /* Moves a range of the disk. */
 void ata_move_disk(struct ata_drive *d, bool to_host, uint64_t offset, uint64_t len, uint32_t drq_size, bool pio);
+
+/* Starts a request of the disk, with `len` bytes of the buffer if it is one of data. `then` comes when it has succeeded;
+ * if it has not, the command has ended with an error. */
+void ata_disk(struct ata_drive *d, enum block_op op, uint64_t offset, uint64_t len, void (*then)(struct ata_drive *d));
+/* The range of a command, in sectors. False: it is not on the disk. */
+bool ata_range(const struct ata_drive *d, const struct ata_registers *r, bool ext, uint64_t *lba, uint32_t *count);
+/* Runs regs.command. ata_command.c. */
+void ata_run_command(struct ata_drive *d);
 
 /* Fill the buffer with 512 bytes. ata_identify.c. */
 void ata_identify_disk(const struct ata_drive *d, uint8_t *buf);

@@ -12,7 +12,6 @@
 #define CYLINDERS_MAX 16383u
 #define CHS_SECTORS_MAX 16514064u /* 16383 * 16 * 63 */
 #define LBA28_SECTORS_MAX 0x0fffffffu
-#define MULTIPLE_MAX 16u
 
 static void put_word(uint8_t *buf, unsigned word, unsigned value) { pci_put16(buf + word * 2, (uint16_t)value); }
 
@@ -74,7 +73,7 @@ void ata_identify_disk(const struct ata_drive *d, uint8_t *buf)
 	put_string(buf, 10, 10, d->config.serial ? d->config.serial : "");
 	put_string(buf, 23, 4, FIRMWARE);
 	put_string(buf, 27, 20, "Ringside disk");
-	put_word(buf, 47, 0x8000 | MULTIPLE_MAX);
+	put_word(buf, 47, 0x8000 | ATA_MULTIPLE_MAX);
 	put_word(buf, 49, 0x0f00); /* LBA, DMA, IORDY */
 	put_word(buf, 50, 0x4000);
 	put_word(buf, 54, now_cylinders);
