@@ -1,0 +1,38 @@
+/*
+ * A directory tree of the host that nothing leads out of: names are looked up below its root only, no symbolic link is
+ * ever followed, and only regular files and directories are opened.
+ *
+ * Paths are relative to the root, "" is the root itself; names are single components. Any thread. Everything returns
+ * 0, a descriptor, or -errno.
+ */
+#ifndef RINGSIDE_TREE_H
+#define RINGSIDE_TREE_H
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+struct tree {
+	int root; /* -1: closed */
+};
+
+int tree_init(struct tree *t, const char *directory);
+void tree_free(struct tree *t);
+
+/* An O_PATH descriptor of what is there, of a symbolic link too. */
+int tree_find(const struct tree *t, const char *path);
+/* The same of a directory, to do something with a name in it. */
+int tree_find_directory(const struct tree *t, const char *path);
+/* Opens what an O_PATH descriptor stands for. -ENXIO: neither a file nor a directory. */
+int tree_reopen(int found, int flags);
+/* Creates and opens a regular file (flags without O_CREAT; O_EXCL counts), or opens the one that is there. */
+int tree_create(int directory, const char *name, int flags, mode_t mode);
+/* The name is one component, and neither "." nor "..". */
+bool tree_is_name(const char *name);
+
+/* By an O_PATH descriptor. */
+int tree_chmod(int found, mode_t mode);
+int tree_truncate(int found, off_t size);
+int tree_set_times(int found, const struct timespec times[2]);
+int tree_link(int found, int directory, const char *name);
+
+#endif
