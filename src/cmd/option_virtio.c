@@ -1,11 +1,13 @@
 /*
  * --console LINE[,name=NAME]
+ * --share DIR[:TAG][:ro]
  *
  * Main thread, before anything is started.
  */
 #include "cmd/option_virtio.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cmd/options.h"
@@ -13,6 +15,7 @@
 #include "util/keyval.h"
 
 #define PORT_NAME_MAX 64u
+#define SHARE_TAG_MAX 31u /* what Linux has room for */
 
 /* The words of an option's value; 0 or -EINVAL, said so. */
 static int split(struct keyval *kv, const char *option, const char *value)
@@ -84,5 +87,53 @@ int option_console(struct backends_config *b, const char *value)
 		keyval_free(&kv);
 	else
 		b->console[b->consoles++] = c; /* with the words of kv */
+	return r;
+}
+
+/* What follows the last colon of `text`, cut off there; NULL: nothing, or the end of a path. */
+static char *cut_word(char *text)
+{
+	char *colon = strrchr(text, ':');
+
+	if (!colon || strchr(colon, '/'))
+		return NULL;
+	*colon = '\0';
+	return colon + 1;
+}
+
+static int parse_share(const struct backends_config *b, struct share_config *c, char *copy, const char *value)
+{
+	char *word = cut_word(copy);
+
+	if (word && strcmp(word, "ro") == 0) {
+		c->readonly = true;
+		word = cut_word(copy);
+	}
+	c->directory = copy;
+	c->tag = word ? word : "share";
+	if (!*copy)
+		return option_bad("--share %s: a directory is wanted first", value);
+	if (!is_port_name(c->tag) || strlen(c->tag) > SHARE_TAG_MAX)
+		return option_bad("--share %s: a tag of 1 to %u printable ASCII characters without / is wanted", value,
+				  SHARE_TAG_MAX);
+	for (unsigned i = 0; i < b->shares; i++)
+		if (strcmp(b->share[i].tag, c->tag) == 0)
+			return option_bad("--share %s: the tag %s is taken; DIR:TAG gives another", value, c->tag);
+	return 0;
+}
+
+int option_share(struct backends_config *b, const char *value)
+{
+	struct share_config c = {0};
+	char *copy = strdup(value);
+
+	if (!copy)
+		return option_bad("--share: out of memory");
+	int r = b->shares == SHARES_MAX ? option_bad("--share %s: more than %u", value, SHARES_MAX)
+					: parse_share(b, &c, copy, value);
+	if (r < 0)
+		free(copy);
+	else
+		b->share[b->shares++] = c; /* with the words of the copy */
 	return r;
 }

@@ -256,6 +256,7 @@ static int set_log(struct run_options *o, const char *v)
 }
 
 static int set_console(struct run_options *o, const char *v) { return option_console(&o->vm.backends, v); }
+static int set_share(struct run_options *o, const char *v) { return option_share(&o->vm.backends, v); }
 static int set_disk(struct run_options *o, const char *v) { return option_disk(&o->vm.backends, v); }
 static int set_cdrom(struct run_options *o, const char *v) { return option_cdrom(&o->vm.backends, v); }
 
@@ -279,6 +280,7 @@ static const struct option options[] = {
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
 	{"--console", "LINE", "a virtio console (hvc0); with ,name=NAME a port of that name; may be given several times",
 	 set_console},
+	{"--share", "DIR", "a directory for the guest to mount by 9p: DIR[:TAG][:ro]; TAG is 'share' without", set_share},
 	{"--balloon", "SIZE", "a memory balloon: of its memory the guest is to keep SIZE", set_balloon},
 	{"--rng", NULL, "a virtio entropy device", set_rng},
 	{"--vga", "KIND", "a display adapter: std or none; default none, std when something shows it", set_vga},

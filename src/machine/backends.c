@@ -9,6 +9,7 @@
 #include "control/qmp.h"
 #include "machine/console.h"
 #include "machine/vm.h"
+#include "share/share.h"
 #include "ui/chardev.h"
 
 static bool is_stdio(const char *spec) { return strcmp(spec, "stdio") == 0; }
@@ -65,6 +66,27 @@ static void close_consoles(struct backends *b, struct vm *vm)
 			chardev_free(b->console[i]);
 }
 
+static bool open_shares(struct backends *b, struct vm *vm, char *error, size_t size)
+{
+	const struct backends_config *config = &vm->config.backends;
+
+	for (unsigned i = 0; i < config->shares; i++) {
+		int n = snprintf(error, size, "--share ");
+
+		b->share[i] = share_open(vm->loop, config->share[i].directory, config->share[i].readonly, error + n,
+					 size - (size_t)n);
+		if (!b->share[i])
+			return false;
+	}
+	return true;
+}
+
+static void close_shares(struct backends *b)
+{
+	for (unsigned i = 0; i < SHARES_MAX; i++)
+		share_close(b->share[i]);
+}
+
 static bool open_disks(struct backends *b, struct vm *vm, char *error, size_t size)
 {
 	const struct backends_config *config = &vm->config.backends;
@@ -105,7 +127,7 @@ static bool open_qmp(struct backends *b, struct vm *vm, char *error, size_t size
 bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size)
 {
 	return open_serial(b, vm, error, size) && open_consoles(b, vm, error, size) &&
-	       open_disks(b, vm, error, size) && open_nets(b, vm, error, size) &&
+	       open_shares(b, vm, error, size) && open_disks(b, vm, error, size) && open_nets(b, vm, error, size) &&
 	       screen_open(&b->screen, vm, error, size) && open_qmp(b, vm, error, size);
 }
 
@@ -114,6 +136,7 @@ void backends_close(struct backends *b, struct vm *vm)
 	if (b->qmp)
 		qmp_free(b->qmp);
 	screen_close(&b->screen);
+	close_shares(b);
 	close_consoles(b, vm);
 	close_serial(b, vm);
 	for (unsigned i = 0; i < NET_MAX; i++)

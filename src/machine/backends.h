@@ -15,11 +15,13 @@
 
 #define SERIAL_PORTS 4
 #define DISKS_MAX 32u
+#define SHARES_MAX 8u
 #define DISK_SERIAL_MAX 20u /* characters, as ATA and virtio have room for */
 
 struct vm;
 struct chardev;
 struct qmp;
+struct share;
 
 enum disk_interface { DISK_VIRTIO, DISK_IDE, DISK_SATA, DISK_SCSI };
 
@@ -35,6 +37,11 @@ struct console_config {
 	const char *name; /* of the port; NULL: a console */
 };
 
+struct share_config {
+	const char *directory, *tag;
+	bool readonly;
+};
+
 /* What the user asked for; part of struct vm_config. Strings must outlive it. */
 struct backends_config {
 	struct disk_config disk[DISKS_MAX]; /* in the order of the command line, which is that of booting */
@@ -45,6 +52,8 @@ struct backends_config {
 	bool no_serial; /* all NULL means what it says; else it means COM1 on stdio */
 	struct console_config console[VIRTIO_CONSOLE_PORTS];
 	unsigned consoles;
+	struct share_config share[SHARES_MAX];
+	unsigned shares;
 	unsigned nets;
 	struct net_config net[NET_MAX];
 	struct screen_config screen;
@@ -55,6 +64,7 @@ struct backends {
 	unsigned disk_count;
 	struct chardev *serial[SERIAL_PORTS]; /* NULL: no port */
 	struct chardev *console[VIRTIO_CONSOLE_PORTS]; /* of config.console[] with the same index */
+	struct share *share[SHARES_MAX]; /* of config.share[] with the same index */
 	struct net *net[NET_MAX];
 	struct qmp *qmp; /* NULL: none */
 	struct screen screen;

@@ -17,6 +17,7 @@
 #include "virtio/console.h"
 #include "virtio/input.h"
 #include "virtio/net.h"
+#include "virtio/p9.h"
 #include "virtio/rng.h"
 
 /* Puts a device just made into the list, to be freed by `free`. NULL: it could not be made, errno says why. */
@@ -191,6 +192,22 @@ static int new_console(struct vm *vm)
 	return keep(vm, virtio_console_new(vm->pc->pci, vm->loop, port, config->consoles), free_console);
 }
 
+static void free_p9(void *device) { virtio_p9_free(device); }
+
+static int new_shares(struct vm *vm)
+{
+	const struct backends_config *config = &vm->config.backends;
+
+	for (unsigned i = 0; i < config->shares; i++) {
+		struct virtio_p9 *d = virtio_p9_new(vm->pc->pci, vm->loop, vm->backends.share[i], config->share[i].tag);
+		int r = keep(vm, d, free_p9);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static void free_balloon(void *device) { virtio_balloon_free(device); }
 
 static int new_balloon(struct vm *vm)
@@ -222,6 +239,7 @@ int devices_new(struct vm *vm)
 		new_ahci,
 		new_nets,
 		new_console,
+		new_shares,
 		new_rng,
 		new_balloon,
 		new_inputs,
