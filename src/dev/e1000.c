@@ -481,8 +481,6 @@ static int add_power_management(struct e1000 *d)
 	return 0;
 }
 
-struct pci_device *e1000_pci(struct e1000 *d) { return &d->pci; }
-
 struct e1000 *e1000_new(const struct e1000_config *config)
 {
 	static const struct pci_info info = {
@@ -506,7 +504,7 @@ struct e1000 *e1000_new(const struct e1000_config *config)
 	d->receive_call = (struct loop_call){.run = e1000_receive_more, .opaque = d};
 	timer_init(&d->throttle, config->timers, throttle_fired, d);
 	if ((r = pci_device_init(&d->pci, config->pci, config->devfn, &info, NULL, d)) < 0 ||
-	    (r = add_power_management(d)) < 0) {
+	    (r = add_power_management(d)) < 0 || (config->rom && (r = pci_add_rom(&d->pci, config->rom)) < 0)) {
 		pci_device_free(&d->pci);
 		free(d);
 		errno = -r;

@@ -9,7 +9,6 @@ struct e1000;
 struct loop;
 struct net;
 struct pci_bus;
-struct pci_device;
 struct timer_queue;
 
 struct e1000_config {
@@ -18,10 +17,10 @@ struct e1000_config {
 	struct loop *loop;
 	struct timer_queue *timers;
 	struct net *net; /* attached to, until e1000_free */
+	const char *rom; /* expansion ROM, a file of the host; NULL: none */
 };
 
 struct e1000 *e1000_new(const struct e1000_config *config); /* NULL: errno */
 void e1000_free(struct e1000 *d);
-struct pci_device *e1000_pci(struct e1000 *d); /* for its ROM */
 
 #endif

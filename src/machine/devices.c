@@ -154,15 +154,24 @@ static int new_rng(struct vm *vm)
 	return vm->config.devices.rng ? keep(vm, virtio_rng_new(vm->pc->pci, vm->loop), free_rng) : 0;
 }
 
+#define NET_ROM(card) "/usr/lib/ipxe/qemu/efi-" card ".rom"
+
 static void free_e1000(void *device) { e1000_free(device); }
 static void free_virtio_net(void *device) { virtio_net_free(device); }
+
+/* iPXE, of Debian's ipxe-qemu: only firmware runs it. */
+static const char *net_rom(const struct vm *vm, const char *path)
+{
+	return !vm->config.kernel && access(path, R_OK) == 0 ? path : NULL;
+}
 
 static int new_net(struct vm *vm, struct net *net)
 {
 	struct pci_bus *pci = vm->pc->pci;
-	const struct virtio_net_config virtio = {.pci = pci, .devfn = -1, .loop = vm->loop, .net = net};
-	const struct e1000_config e1000 = {
-		.pci = pci, .devfn = -1, .loop = vm->loop, .timers = vm->timers, .net = net};
+	const struct virtio_net_config virtio = {
+		.pci = pci, .devfn = -1, .loop = vm->loop, .net = net, .rom = net_rom(vm, NET_ROM("virtio"))};
+	const struct e1000_config e1000 = {.pci = pci, .devfn = -1, .loop = vm->loop, .timers = vm->timers, .net = net,
+					   .rom = net_rom(vm, NET_ROM("e1000"))};
 
 	if (net_configuration(net)->model == NET_MODEL_E1000)
 		return keep(vm, e1000_new(&e1000), free_e1000);

@@ -355,6 +355,23 @@ static int read_file(int fd, uint8_t *to, size_t len)
 	return 0;
 }
 
+/* A BIOS runs a ROM only if the ROM's first data structure (PCI Firmware Specification 3.0, 5.1.2) names the function. One
+ * file serves kin with several device numbers: it gets this one's, and its sum is kept by the byte that makers of ROMs
+ * leave for that, behind the jump at the entry. */
+static void name_device(const struct pci_device *d, uint8_t *rom, uint64_t size)
+{
+	unsigned at = size > 0x1a ? pci_get16(rom + 0x18) : 0, sum = 0;
+	uint8_t *ids = rom + at + 4;
+
+	if (!at || at + 0x18 > size || memcmp(rom, "\x55\xaa", 2) || memcmp(rom + at, "PCIR", 4) || rom[at + 0x14] != 0 ||
+	    memcmp(ids, d->config, 4) == 0)
+		return;
+	for (unsigned i = 0; i < 4; i++)
+		sum += ids[i] - d->config[i];
+	memcpy(ids, d->config, 4);
+	rom[6] = (uint8_t)(rom[6] + sum);
+}
+
 int pci_add_rom(struct pci_device *d, const char *path)
 {
 	struct memory *m = d->bus->config.memory;
@@ -376,6 +393,7 @@ int pci_add_rom(struct pci_device *d, const char *path)
 		size *= 2;
 	if ((r = memory_add_block(m, size, &offset)) < 0 || (r = read_file(fd, m->base + offset, (size_t)st.st_size)) < 0)
 		goto out;
+	name_device(d, m->base + offset, (uint64_t)st.st_size);
 	pci_add_memory_bar(d, PCI_ROM, PCI_BAR_MEMORY32, size, offset);
 	d->bar[PCI_ROM].block_readonly = true;
 out:

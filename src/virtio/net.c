@@ -553,6 +553,7 @@ struct virtio_net *virtio_net_new(const struct virtio_net_config *config)
 		.opaque = d,
 		.queues = QUEUES,
 		.queue_size = QUEUE_SIZE,
+		.rom = config->rom,
 	};
 
 	if (!d)

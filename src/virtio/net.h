@@ -15,6 +15,7 @@ struct virtio_net_config {
 	int devfn; /* -1: first free */
 	struct loop *loop;
 	struct net *net; /* attached to, until virtio_net_free */
+	const char *rom; /* expansion ROM, a file of the host; NULL: none */
 };
 
 struct virtio_net *virtio_net_new(const struct virtio_net_config *config); /* NULL: errno */

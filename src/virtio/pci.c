@@ -446,6 +446,8 @@ int virtio_pci_init(struct virtio_device *v, const struct virtio_config *config)
 	if ((r = pci_add_msix(&v->pci, BAR_MSIX, 0, v->queues + 1)) < 0)
 		return r;
 	virtio_pci_reset(v);
+	if (config->rom && (r = pci_add_rom(&v->pci, config->rom)) < 0)
+		return r;
 	return add_capabilities(v);
 }
 

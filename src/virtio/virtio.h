@@ -89,6 +89,7 @@ struct virtio_config {
 	void *opaque;
 	unsigned queues;      /* how many */
 	unsigned queue_size;  /* largest, a power of 2, at most VIRTQUEUE_SIZE_MAX */
+	const char *rom;      /* expansion ROM, a file of the host; NULL: none */
 	bool modern_only;     /* no legacy interface; device types without a transitional ID always are */
 };
 
