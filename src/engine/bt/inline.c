@@ -446,6 +446,7 @@ static bool call(struct translator *t, const struct insn *i)
 	}
 	if (!emit_indirect_target(t, i))
 		return false;
+	access_release_rcx(t); /* the push may be of the same group as the target was, and what is in between takes rcx */
 	if (has_return_stack(t) && t->callout_count < CALLOUTS_MAX) {
 		emit_call_probe(t, i);
 		if (!push_imm(t, size, next_rip(t, i)))
