@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "cmd/options.h"
+#include "dev/ahci.h"
+#include "dev/ide.h"
 #include "util/keyval.h"
 
 struct word {
@@ -103,6 +105,21 @@ static int parse(struct disk_config *d, struct keyval *kv, const char *option, c
 	return r;
 }
 
+/* How many places the controller behind an interface has. */
+static unsigned places(enum disk_interface interface)
+{
+	return interface == DISK_IDE ? IDE_CHANNELS * IDE_DRIVES : interface == DISK_SATA ? AHCI_PORTS : DISKS_MAX;
+}
+
+static unsigned taken(const struct backends_config *b, enum disk_interface interface)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < b->disk_count; i++)
+		n += b->disk[i].interface == interface;
+	return n;
+}
+
 static int add(struct backends_config *b, struct disk_config d, const char *option, const char *value)
 {
 	struct keyval kv;
@@ -110,7 +127,11 @@ static int add(struct backends_config *b, struct disk_config d, const char *opti
 
 	if (b->disk_count == DISKS_MAX)
 		return option_bad("%s %s: more than %u disks", option, value, DISKS_MAX);
-	if ((r = parse(&d, &kv, option, value)) < 0)
+	r = parse(&d, &kv, option, value);
+	if (r == 0 && taken(b, d.interface) == places(d.interface))
+		r = option_bad("%s %s: if=%s has room for %u disks only", option, value,
+			       d.interface == DISK_IDE ? "ide" : "sata", places(d.interface));
+	if (r < 0)
 		keyval_free(&kv);
 	else
 		b->disk[b->disk_count++] = d; /* with the words of kv */

@@ -453,7 +453,8 @@ void ata_drive_reset(struct ata_drive *d)
 	ata_drive_cancel(d);
 	d->multiple = ATA_MULTIPLE_MAX;
 	d->transfer_mode = d->config.sata ? 0x46 : 0x22;
-	d->write_cache = d->look_ahead = true;
+	d->write_cache = ata_has_cache(d);
+	d->look_ahead = true;
 	d->smart = true;
 	d->standby = false;
 	d->queue_error = false;

@@ -196,5 +196,10 @@ void atapi_finish(struct ata_drive *d, int result);
 void atapi_drq(struct ata_drive *d, uint32_t len);
 
 static inline bool ata_is_packet(const struct ata_drive *d) { return d->config.cdrom; }
+/* Writes last after a flush only; else as soon as they end, and there is nothing to turn on. */
+static inline bool ata_has_cache(const struct ata_drive *d)
+{
+	return !ata_is_packet(d) && block_write_cache(d->config.block);
+}
 
 #endif

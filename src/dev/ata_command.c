@@ -233,16 +233,16 @@ static void set_features(struct ata_drive *d, unsigned flags)
 		ok = set_transfer_mode(d, d->regs.count[0]);
 		break;
 	case 0x02:
+		ok = ata_has_cache(d);
+		d->write_cache = ok;
+		break;
 	case 0x82:
 		ok = !ata_is_packet(d);
-		if (ok && d->write_cache && d->regs.feature[0] == 0x82) {
-			d->write_cache = false; /* and what is in it goes to the disk */
-			ata_disk(d, BLOCK_FLUSH, 0, 0, done);
-			return;
-		}
-		if (ok)
-			d->write_cache = d->regs.feature[0] == 0x02;
-		break;
+		if (!ok || !d->write_cache)
+			break;
+		d->write_cache = false; /* and what is in it goes to the disk */
+		ata_disk(d, BLOCK_FLUSH, 0, 0, done);
+		return;
 	case 0x55:
 	case 0xaa:
 		ok = !ata_is_packet(d);

@@ -84,7 +84,7 @@ void ata_identify_disk(const struct ata_drive *d, uint8_t *buf)
 	put_dword(buf, 60, d->sectors < LBA28_SECTORS_MAX ? (uint32_t)d->sectors : LBA28_SECTORS_MAX);
 	put_modes(d, buf);
 	/* SMART, power management, write cache, look-ahead; FLUSH CACHE (EXT), LBA48; logs, SMART logs, FUA */
-	put_word(buf, 82, 0x0069);
+	put_word(buf, 82, 0x0049 | (ata_has_cache(d) ? 0x20 : 0));
 	put_word(buf, 83, 0x7400);
 	put_word(buf, 84, 0x4061);
 	put_word(buf, 85, (d->smart ? 0x01 : 0) | 0x08 | (d->write_cache ? 0x20 : 0) | (d->look_ahead ? 0x40 : 0));
