@@ -9,6 +9,7 @@
 #ifndef RINGSIDE_BOOT_H
 #define RINGSIDE_BOOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,8 +20,10 @@ struct boot_config {
 	const char *kernel;          /* path */
 	const char *initrd, *append; /* path, command line; NULL: none */
 	uint64_t rsdp;               /* GPA of the ACPI root pointer; 0: none */
-	/* A picture of 32 bits a pixel, lines of width * 4 bytes, that is on the screen already; address 0: none. */
+	/* What is on the screen already: VGA's text mode, or a picture of 32 bits a pixel with lines of width * 4 bytes;
+	 * address 0: none. */
 	struct {
+		bool text;
 		uint64_t address;
 		uint16_t width, height;
 		uint32_t size; /* of its memory, bytes */

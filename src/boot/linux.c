@@ -34,7 +34,12 @@ enum {
 	SETUP_HEADER_END = 0x290,
 	/* in the zero page only */
 	ACPI_RSDP_ADDR = 0x070,
+	SCREEN_MODE = 0x006,
+	SCREEN_COLUMNS = 0x007,
+	SCREEN_EGA = 0x00a,
+	SCREEN_ROWS = 0x00e,
 	SCREEN_TYPE = 0x00f,
+	SCREEN_GLYPH_HEIGHT = 0x010,
 	SCREEN_WIDTH = 0x012,
 	SCREEN_HEIGHT = 0x014,
 	SCREEN_DEPTH = 0x016,
@@ -48,6 +53,7 @@ enum {
 	VID_MODE = 0x1fa,
 };
 #define HDRS 0x53726448u
+enum { SCREEN_IS_VGA_TEXT = 1, VGA_TEXT_MODE = 3, VGA_COLOR_256K = 3 };
 enum { SCREEN_IS_VESA_LINEAR = 0x23, SCREEN_SIZE_UNIT = 0x10000 };
 enum { LOADED_HIGH = 1, CAN_USE_HEAP = 0x80, XLF_KERNEL_64 = 1 };
 #define LOAD_ADDRESS 0x100000ull /* where kernels before protocol 2.10, or fixed ones, go */
@@ -151,6 +157,15 @@ static void zero_page_screen(const struct boot_config *config, uint8_t *zero)
 {
 	static const uint8_t colors[] = {8, 16, 8, 8, 8, 0, 8, 24};
 
+	if (config->picture.text) {
+		zero[SCREEN_TYPE] = SCREEN_IS_VGA_TEXT;
+		zero[SCREEN_MODE] = VGA_TEXT_MODE;
+		zero[SCREEN_COLUMNS] = 80;
+		zero[SCREEN_ROWS] = 25;
+		put16(zero + SCREEN_EGA, VGA_COLOR_256K);
+		put16(zero + SCREEN_GLYPH_HEIGHT, 16);
+		return;
+	}
 	if (!config->picture.address || config->picture.address > UINT32_MAX)
 		return;
 	zero[SCREEN_TYPE] = SCREEN_IS_VESA_LINEAR;

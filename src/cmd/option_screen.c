@@ -1,5 +1,5 @@
 /*
- * --vga, --input and --vnc to a struct screen_config. Main thread.
+ * --vga, --input, --screen and --vnc to a struct screen_config. Main thread.
  */
 #include "cmd/option_screen.h"
 
@@ -34,6 +34,15 @@ int option_input(struct backends_config *c, const char *value)
 		c->screen.input |= SCREEN_KEYBOARD;
 	else
 		return option_bad("--input %s: unknown device; there are: tablet, keyboard, none", value);
+	return 0;
+}
+
+int option_screen(struct backends_config *c, const char *value)
+{
+	if (strcmp(value, "text") == 0)
+		c->screen.text = true;
+	else
+		return option_bad("--screen %s: unknown kind; there is: text", value);
 	return 0;
 }
 
@@ -75,7 +84,10 @@ int option_vnc(struct backends_config *c, const char *value)
 
 int option_screen_check(const struct backends_config *c)
 {
-	if (c->screen.vga == SCREEN_VGA_NONE && c->screen.vnc.addresses)
-		return option_bad("--vga none: there is no screen that --vnc could show");
+	if (c->screen.vga == SCREEN_VGA_NONE && (c->screen.vnc.addresses || c->screen.text))
+		return option_bad("--vga none: there is no screen that --%s could show", c->screen.text ? "screen" : "vnc");
+	for (unsigned i = 0; i < SERIAL_PORTS; i++)
+		if (c->screen.text && c->serial[i] && strcmp(c->serial[i], "stdio") == 0)
+			return option_bad("--serial stdio: the terminal shows the screen; a line could be --serial pty");
 	return 0;
 }

@@ -262,6 +262,7 @@ static int set_cdrom(struct run_options *o, const char *v) { return option_cdrom
 
 static int set_vga(struct run_options *o, const char *v) { return option_vga(&o->vm.backends, v); }
 static int set_input(struct run_options *o, const char *v) { return option_input(&o->vm.backends, v); }
+static int set_screen(struct run_options *o, const char *v) { return option_screen(&o->vm.backends, v); }
 static int set_vnc(struct run_options *o, const char *v) { return option_vnc(&o->vm.backends, v); }
 
 static const struct option options[] = {
@@ -285,6 +286,7 @@ static const struct option options[] = {
 	{"--rng", NULL, "a virtio entropy device", set_rng},
 	{"--vga", "KIND", "a display adapter: std or none; default none, std when something shows it", set_vga},
 	{"--input", "KIND", "a virtio tablet or keyboard, or none; default tablet when there is a screen", set_input},
+	{"--screen", "text", "the screen in this terminal, in text modes; the first serial port is then none", set_screen},
 	{"--vnc", "ADDRESS", "the screen by VNC: [HOST]:N or unix:PATH, then [,password-file=FILE]", set_vnc},
 	{"--engine", "NAME", "how guest code runs, see below", set_engine},
 	{"--serial", "LINE", "COM1's other end, given again COM2's ...; see below; default stdio", set_serial},

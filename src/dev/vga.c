@@ -489,7 +489,7 @@ static uint16_t vbe_read(const struct vga *v, unsigned i)
 	return i < VBE_COUNT ? v->vbe[i] : 0;
 }
 
-static void vbe_write(struct vga *v, unsigned i, uint16_t value)
+void vga_vbe_write(struct vga *v, unsigned i, uint16_t value)
 {
 	switch (i) {
 	case VBE_ID:
@@ -534,7 +534,7 @@ static void vbe_port_write(void *dev, uint64_t offset, uint64_t value, unsigned 
 	if (!v->ports_on)
 		return;
 	if (offset)
-		vbe_write(v, v->vbe_index, (uint16_t)value);
+		vga_vbe_write(v, v->vbe_index, (uint16_t)value);
 	else
 		v->vbe_index = (uint16_t)value;
 }
@@ -579,7 +579,7 @@ static void mmio_write(void *dev, uint64_t offset, uint64_t value, unsigned size
 		for (unsigned i = 0; i < size && port + i < 0x3e0; i++)
 			port_write(v, port + i, (uint8_t)(value >> 8 * i));
 	} else if (offset >= MMIO_VBE && offset < MMIO_VBE_END && !(offset & 1)) {
-		vbe_write(v, (unsigned)(offset - MMIO_VBE) / 2, (uint16_t)value);
+		vga_vbe_write(v, (unsigned)(offset - MMIO_VBE) / 2, (uint16_t)value);
 	}
 	/* The frame buffer's words are little-endian and stay so. */
 }
@@ -660,15 +660,4 @@ void vga_free(struct vga *v)
 	display_detach(v->config.display);
 	pci_device_free(&v->pci);
 	free(v);
-}
-
-void vga_set_linear_mode(struct vga *v, unsigned width, unsigned height, uint64_t *address)
-{
-	v->misc |= MISC_MEMORY;
-	v->attr_index |= ATTR_INDEX_SCREEN_ON;
-	vbe_write(v, VBE_WIDTH, (uint16_t)width);
-	vbe_write(v, VBE_HEIGHT, (uint16_t)height);
-	vbe_write(v, VBE_BPP, 32);
-	vbe_write(v, VBE_ENABLE, VBE_ENABLED | VBE_LINEAR);
-	*address = v->pci.bar[0].mapped ? v->pci.bar[0].address : 0;
 }

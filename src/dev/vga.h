@@ -38,4 +38,9 @@ void vga_free(struct vga *v); /* also of NULL */
  * in guest memory the picture begins, 0 when it is mapped nowhere. Lines are width * 4 bytes. */
 void vga_set_linear_mode(struct vga *v, unsigned width, unsigned height, uint64_t *address);
 
+/* As it leaves text mode 3, but for a font: a terminal can show the characters, a picture of them is black. */
+#define VGA_TEXT_COLUMNS 80u
+#define VGA_TEXT_ROWS 25u
+void vga_set_text_mode(struct vga *v);
+
 #endif

@@ -101,6 +101,8 @@ static inline uint32_t vga_vbe_pitch(const struct vga *v)
 	return bpp == 4 ? v->vbe[VBE_VIRTUAL_WIDTH] / 2u : v->vbe[VBE_VIRTUAL_WIDTH] * ((bpp + 7) / 8);
 }
 
+void vga_vbe_write(struct vga *v, unsigned index, uint16_t value); /* vga.c */
+
 extern const struct display_source vga_source; /* vga_draw.c */
 
 #endif

@@ -31,7 +31,7 @@ static bool open_serial(struct backends *b, struct vm *vm, char *error, size_t s
 		if (!b->serial[i])
 			return false;
 	}
-	if (!any && !config->no_serial)
+	if (!any && !config->no_serial && !config->screen.text)
 		b->serial[0] = console_chardev(vm->console);
 	return true;
 }

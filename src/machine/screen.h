@@ -13,6 +13,7 @@
 struct vm;
 struct display;
 struct input;
+struct terminal_screen;
 
 enum screen_vga { SCREEN_VGA_DEFAULT, SCREEN_VGA_NONE, SCREEN_VGA_STD }; /* default: when something shows it */
 
@@ -24,12 +25,14 @@ struct screen_config {
 	bool input_given;
 	unsigned input; /* a mask, if given */
 	struct vnc_config vnc;
+	bool text; /* in the terminal, which then is no serial line */
 };
 
 struct screen {
 	struct display *display; /* NULL: the machine has no VGA */
 	struct input *input;
 	struct vnc *vnc;
+	struct terminal_screen *terminal;
 };
 
 bool screen_wanted(const struct screen_config *config);

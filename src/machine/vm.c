@@ -54,7 +54,10 @@ static int load_guest(struct vm *vm)
 		.rsdp = vm->pc->rsdp,
 	};
 
-	if (vm->devices.vga) {
+	if (vm->devices.vga && vm->config.backends.screen.text && !vm->config.backends.screen.vnc.addresses) {
+		boot.picture.text = true;
+		vga_set_text_mode(vm->devices.vga);
+	} else if (vm->devices.vga) {
 		boot.picture.width = PICTURE_WIDTH;
 		boot.picture.height = PICTURE_HEIGHT;
 		boot.picture.size = VGA_MEMORY_SIZE;

@@ -55,6 +55,8 @@ static void enable(struct pci_device *d, int (*irq)(void *opaque, unsigned slot,
 	for (unsigned n = 0; n < PCI_BARS; n++)
 		if (d->bar[n].size)
 			command |= d->bar[n].kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
+	if (pci_get16(d->config + PCI_CONFIG_CLASS) == PCI_CLASS_VGA) /* its old ports are not in a BAR */
+		command |= PCI_COMMAND_IO;
 	write_register(d, PCI_CONFIG_COMMAND, command, 2);
 	int line = pin ? irq(opaque, d->devfn / PCI_FUNCTIONS, pin - 1) : -1;
 	if (line >= 0)
