@@ -1,6 +1,7 @@
 /*
  * --console LINE[,name=NAME]
  * --share DIR[:TAG][:ro]
+ * --vsock PATH[,cid=N]
  *
  * Main thread, before anything is started.
  */
@@ -13,6 +14,7 @@
 #include "cmd/options.h"
 #include "ui/chardev.h"
 #include "util/keyval.h"
+#include "virtio/vsock.h"
 
 #define PORT_NAME_MAX 64u
 #define SHARE_TAG_MAX 31u /* what Linux has room for */
@@ -135,5 +137,42 @@ int option_share(struct backends_config *b, const char *value)
 		free(copy);
 	else
 		b->share[b->shares++] = c; /* with the words of the copy */
+	return r;
+}
+
+static int parse_vsock(struct backends_config *b, struct keyval *kv, const char *value)
+{
+	const char *word;
+	char *end;
+
+	if (split(kv, "--vsock", value) < 0)
+		return -EINVAL;
+	if (!*kv->first || strlen(kv->first) > VSOCK_PATH_MAX)
+		return option_bad("--vsock %s: a path of at most %u bytes is wanted first", value, VSOCK_PATH_MAX);
+	b->vsock_cid = VSOCK_CID_GUEST_MIN;
+	if ((word = keyval_take(kv, "cid")) != NULL) {
+		unsigned long long n = strtoull(word, &end, 10);
+
+		if (*word < '0' || *word > '9' || *end || n < VSOCK_CID_GUEST_MIN || n > VSOCK_CID_GUEST_MAX)
+			return option_bad("--vsock %s: cid=%s: a number from %u to %u is wanted", value, word,
+					  VSOCK_CID_GUEST_MIN, VSOCK_CID_GUEST_MAX);
+		b->vsock_cid = (uint32_t)n;
+	}
+	if ((word = keyval_left(kv)) != NULL)
+		return option_bad("--vsock %s: unknown word '%s'; there is: cid", value, word);
+	return 0;
+}
+
+int option_vsock(struct backends_config *b, const char *value)
+{
+	struct keyval kv = {0};
+
+	if (b->vsock)
+		return option_bad("--vsock %s: there is one already", value);
+	int r = parse_vsock(b, &kv, value);
+	if (r < 0)
+		keyval_free(&kv);
+	else
+		b->vsock = kv.first; /* with the words of kv */
 	return r;
 }

@@ -257,6 +257,7 @@ static int set_log(struct run_options *o, const char *v)
 
 static int set_console(struct run_options *o, const char *v) { return option_console(&o->vm.backends, v); }
 static int set_share(struct run_options *o, const char *v) { return option_share(&o->vm.backends, v); }
+static int set_vsock(struct run_options *o, const char *v) { return option_vsock(&o->vm.backends, v); }
 static int set_disk(struct run_options *o, const char *v) { return option_disk(&o->vm.backends, v); }
 static int set_cdrom(struct run_options *o, const char *v) { return option_cdrom(&o->vm.backends, v); }
 
@@ -282,6 +283,7 @@ static const struct option options[] = {
 	{"--console", "LINE", "a virtio console (hvc0); with ,name=NAME a port of that name; may be given several times",
 	 set_console},
 	{"--share", "DIR", "a directory for the guest to mount by 9p: DIR[:TAG][:ro]; TAG is 'share' without", set_share},
+	{"--vsock", "PATH", "virtio sockets: PATH[,cid=N]; see docs/cli.md", set_vsock},
 	{"--balloon", "SIZE", "a memory balloon: of its memory the guest is to keep SIZE", set_balloon},
 	{"--rng", NULL, "a virtio entropy device", set_rng},
 	{"--vga", "KIND", "a display adapter: std or none; default none, std when something shows it", set_vga},

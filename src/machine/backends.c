@@ -5,11 +5,13 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "control/qmp.h"
 #include "machine/console.h"
 #include "machine/vm.h"
 #include "share/share.h"
+#include "virtio/vsock.h"
 #include "ui/chardev.h"
 
 static bool is_stdio(const char *spec) { return strcmp(spec, "stdio") == 0; }
@@ -87,6 +89,26 @@ static void close_shares(struct backends *b)
 		share_close(b->share[i]);
 }
 
+static bool open_vsock(struct backends *b, struct vm *vm, char *error, size_t size)
+{
+	const char *path = vm->config.backends.vsock;
+
+	if (!path)
+		return true;
+	b->vsock = virtio_vsock_listen(path);
+	if (b->vsock < 0)
+		snprintf(error, size, "--vsock %s: %s", path, strerror(-b->vsock));
+	return b->vsock >= 0;
+}
+
+static void close_vsock(struct backends *b, struct vm *vm)
+{
+	if (b->vsock <= 0) /* never opened, or not to be had */
+		return;
+	close(b->vsock);
+	unlink(vm->config.backends.vsock);
+}
+
 static bool open_disks(struct backends *b, struct vm *vm, char *error, size_t size)
 {
 	const struct backends_config *config = &vm->config.backends;
@@ -127,7 +149,8 @@ static bool open_qmp(struct backends *b, struct vm *vm, char *error, size_t size
 bool backends_open(struct backends *b, struct vm *vm, char *error, size_t size)
 {
 	return open_serial(b, vm, error, size) && open_consoles(b, vm, error, size) &&
-	       open_shares(b, vm, error, size) && open_disks(b, vm, error, size) && open_nets(b, vm, error, size) &&
+	       open_shares(b, vm, error, size) && open_vsock(b, vm, error, size) &&
+	       open_disks(b, vm, error, size) && open_nets(b, vm, error, size) &&
 	       screen_open(&b->screen, vm, error, size) && open_qmp(b, vm, error, size);
 }
 
@@ -136,6 +159,7 @@ void backends_close(struct backends *b, struct vm *vm)
 	if (b->qmp)
 		qmp_free(b->qmp);
 	screen_close(&b->screen);
+	close_vsock(b, vm);
 	close_shares(b);
 	close_consoles(b, vm);
 	close_serial(b, vm);

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "block/block.h"
 #include "machine/screen.h"
@@ -54,6 +55,8 @@ struct backends_config {
 	unsigned consoles;
 	struct share_config share[SHARES_MAX];
 	unsigned shares;
+	const char *vsock; /* path of its sockets; NULL: none */
+	uint32_t vsock_cid;
 	unsigned nets;
 	struct net_config net[NET_MAX];
 	struct screen_config screen;
@@ -65,6 +68,7 @@ struct backends {
 	struct chardev *serial[SERIAL_PORTS]; /* NULL: no port */
 	struct chardev *console[VIRTIO_CONSOLE_PORTS]; /* of config.console[] with the same index */
 	struct share *share[SHARES_MAX]; /* of config.share[] with the same index */
+	int vsock; /* listens at config.vsock, if there is one */
 	struct net *net[NET_MAX];
 	struct qmp *qmp; /* NULL: none */
 	struct screen screen;

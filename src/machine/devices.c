@@ -19,6 +19,7 @@
 #include "virtio/net.h"
 #include "virtio/p9.h"
 #include "virtio/rng.h"
+#include "virtio/vsock.h"
 
 /* Puts a device just made into the list, to be freed by `free`. NULL: it could not be made, errno says why. */
 static int keep(struct vm *vm, void *device, void (*free)(void *device))
@@ -217,6 +218,18 @@ static int new_shares(struct vm *vm)
 	return 0;
 }
 
+static void free_vsock(void *device) { virtio_vsock_free(device); }
+
+static int new_vsock(struct vm *vm)
+{
+	const struct backends_config *config = &vm->config.backends;
+
+	if (!config->vsock)
+		return 0;
+	return keep(vm, virtio_vsock_new(vm->pc->pci, vm->loop, config->vsock_cid, config->vsock, vm->backends.vsock),
+		    free_vsock);
+}
+
 static void free_balloon(void *device) { virtio_balloon_free(device); }
 
 static int new_balloon(struct vm *vm)
@@ -249,6 +262,7 @@ int devices_new(struct vm *vm)
 		new_nets,
 		new_console,
 		new_shares,
+		new_vsock,
 		new_rng,
 		new_balloon,
 		new_inputs,
