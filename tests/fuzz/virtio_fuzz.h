@@ -16,7 +16,7 @@
 
 #include "../unit/virtio_driver.h"
 
-enum { FUZZ_STEPS = 400, FUZZ_CHAIN = 6 };
+enum { FUZZ_STEPS = 400, FUZZ_CHAIN = 6, FUZZ_REQUEST = 44 };
 
 static void *fuzz_new(struct pci_bus *pci, struct loop *loop);
 static void fuzz_free(void *device);
@@ -95,9 +95,13 @@ static inline void fuzz_chain(struct vd *v, struct fuzz_input *in)
 	if (outs) {
 		uint64_t len = fuzz_take(in, 1) % 128;
 
-		if (fuzz_take(in, 1) % 8) /* a good request */
+		uint64_t kind = fuzz_take(in, 1) % 8;
+
+		if (kind == 1) /* what is there already, by fuzz_event or from before */
+			s[0] = (struct vd_segment){0x8000, FUZZ_REQUEST};
+		if (kind > 1) /* a good request */
 			s[0] = (struct vd_segment){0x8000, (uint32_t)len};
-		for (uint64_t i = 0; i < len; i++)
+		for (uint64_t i = 0; kind != 1 && i < len; i++)
 			*vd_ram(0x8000 + i) = (uint8_t)fuzz_take(in, 1);
 	}
 	v->indirect = fuzz_take(in, 1) % 4 == 0;
