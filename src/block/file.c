@@ -18,6 +18,7 @@
 
 #include "block/block.h"
 #include "block/image.h"
+#include "util/iov.h"
 
 enum { LOCK_USES = 100, LOCK_DENIES = 200 };
 /* Permissions, as numbers of bits. */
@@ -85,50 +86,42 @@ static int choose_fd(const struct file *f, uint64_t offset, const struct iovec *
 	return bits & (f->direct_align - 1) ? f->fd : f->direct_fd;
 }
 
-static void skip_bytes(struct iovec **v, int *count, size_t bytes)
-{
-	while (*count && bytes >= (*v)->iov_len) {
-		bytes -= (*v)->iov_len;
-		(*v)++;
-		(*count)--;
-	}
-	if (*count) {
-		(*v)->iov_base = (uint8_t *)(*v)->iov_base + bytes;
-		(*v)->iov_len -= bytes;
-	}
-}
-
 /* What lies behind the end of the file reads as zeroes. */
-static void zero_rest(struct iovec *v, int count)
+static void zero_rest(struct iovec *v, unsigned count)
 {
-	for (int n = 0; n < count; n++)
+	for (unsigned n = 0; n < count; n++)
 		memset(v[n].iov_base, 0, v[n].iov_len);
 }
 
-static int move_segments(struct file *f, bool write, uint64_t *offset, struct iovec *v, int count)
+static ssize_t move_once(int fd, bool write, const struct iovec *v, unsigned count, uint64_t offset)
+{
+	return write ? pwritev(fd, v, (int)count, (off_t)offset) : preadv(fd, v, (int)count, (off_t)offset);
+}
+
+static int move_segments(struct file *f, bool write, uint64_t *offset, struct iovec *v, unsigned count)
 {
 	while (count) {
-		int fd = choose_fd(f, *offset, v, count);
-		ssize_t n = write ? pwritev(fd, v, count, (off_t)*offset) : preadv(fd, v, count, (off_t)*offset);
+		int fd = choose_fd(f, *offset, v, (int)count);
+		ssize_t n = move_once(fd, write, v, count, *offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EINVAL && fd == f->direct_fd) {
 			f->direct_align = DIRECT_ALIGN; /* more than was told */
-			n = write ? pwritev(f->fd, v, count, (off_t)*offset) : preadv(f->fd, v, count, (off_t)*offset);
+			n = move_once(f->fd, write, v, count, *offset);
 		}
 		if (n < 0)
 			return -errno;
 		if (n == 0) {
 			if (write)
 				return -EIO;
-			for (int s = 0; s < count; s++)
+			for (unsigned s = 0; s < count; s++)
 				*offset += v[s].iov_len;
 			zero_rest(v, count);
 			return 0;
 		}
 		*offset += (uint64_t)n;
-		skip_bytes(&v, &count, (size_t)n);
+		iov_skip(&v, &count, (size_t)n);
 	}
 	return 0;
 }
@@ -142,7 +135,7 @@ static int move(struct file *f, bool write, uint64_t offset, struct iov_cursor *
 	while (offset < end) {
 		if ((count = iov_take(c, v, SEGMENTS, end - offset)) == 0)
 			return -EINVAL;
-		if ((r = move_segments(f, write, &offset, v, count)) < 0)
+		if ((r = move_segments(f, write, &offset, v, (unsigned)count)) < 0)
 			return r;
 	}
 	return 0;

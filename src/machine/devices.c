@@ -20,6 +20,7 @@
 #include "virtio/p9.h"
 #include "virtio/rng.h"
 #include "virtio/vsock.h"
+#include "virtio/scsi.h"
 
 /* Puts a device just made into the list, to be freed by `free`. NULL: it could not be made, errno says why. */
 static int keep(struct vm *vm, void *device, void (*free)(void *device))
@@ -97,6 +98,26 @@ static int new_virtio_disks(struct vm *vm)
 			return r;
 	}
 	return 0;
+}
+
+static void free_scsi(void *device) { virtio_scsi_free(device); }
+
+static int new_virtio_scsi(struct vm *vm)
+{
+	struct virtio_scsi_config config = {
+		.pci = vm->pc->pci, .devfn = -1, .loop = vm->loop, .queues = vm->vcpu_count};
+
+	_Static_assert(VIRTIO_SCSI_TARGETS >= DISKS_MAX, "a target for each disk");
+	for (unsigned i = 0; i < vm->backends.disk_count; i++) {
+		const struct disk_config *disk = &vm->config.backends.disk[i];
+
+		if (disk->interface != DISK_SCSI)
+			continue;
+		config.target[config.targets].block = vm->backends.disk[i];
+		config.target[config.targets].cdrom = disk->cdrom;
+		config.target[config.targets++].serial = disk->serial;
+	}
+	return config.targets ? keep(vm, virtio_scsi_new(&config), free_scsi) : 0;
 }
 
 static void free_ide(void *device) { ide_free(device); }
@@ -257,6 +278,7 @@ int devices_new(struct vm *vm)
 	static int (*const make[])(struct vm *vm) = {
 		new_vga,
 		new_virtio_disks,
+		new_virtio_scsi,
 		new_ide,
 		new_ahci,
 		new_nets,

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "util/iov.h"
 #include "virtio/virtio.h"
 
 #define QUEUES_MAX 16u
@@ -181,20 +182,6 @@ static void start_ranges(struct request *r, uint32_t type)
 
 /* ---- requests ---- */
 
-/* Takes `bytes` off the front of a list of segments. */
-static void skip(struct iovec **v, unsigned *count, size_t bytes)
-{
-	while (*count && bytes >= (*v)->iov_len) {
-		bytes -= (*v)->iov_len;
-		(*v)++;
-		(*count)--;
-	}
-	if (*count) {
-		(*v)->iov_base = (uint8_t *)(*v)->iov_base + bytes;
-		(*v)->iov_len -= bytes;
-	}
-}
-
 static void start_io(struct request *r, uint32_t type, uint64_t sector)
 {
 	struct virtio_blk *d = r->device;
@@ -205,7 +192,7 @@ static void start_io(struct request *r, uint32_t type, uint64_t sector)
 	uint64_t len = in ? c->in_len - 1 : c->out_len - sizeof(struct header);
 
 	if (!in)
-		skip(&v, &count, sizeof(struct header));
+		iov_skip(&v, &count, sizeof(struct header));
 	if (sector >= d->config.capacity || len == 0) {
 		finish(r, len == 0 ? S_OK : S_IOERR);
 		return;
