@@ -105,21 +105,6 @@ static int parse(struct disk_config *d, struct keyval *kv, const char *option, c
 	return r;
 }
 
-/* How many places the controller behind an interface has. */
-static unsigned places(enum disk_interface interface)
-{
-	return interface == DISK_IDE ? IDE_CHANNELS * IDE_DRIVES : interface == DISK_SATA ? AHCI_PORTS : DISKS_MAX;
-}
-
-static unsigned taken(const struct backends_config *b, enum disk_interface interface)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < b->disk_count; i++)
-		n += b->disk[i].interface == interface;
-	return n;
-}
-
 static int add(struct backends_config *b, struct disk_config d, const char *option, const char *value)
 {
 	struct keyval kv;
@@ -128,9 +113,6 @@ static int add(struct backends_config *b, struct disk_config d, const char *opti
 	if (b->disk_count == DISKS_MAX)
 		return option_bad("%s %s: more than %u disks", option, value, DISKS_MAX);
 	r = parse(&d, &kv, option, value);
-	if (r == 0 && taken(b, d.interface) == places(d.interface))
-		r = option_bad("%s %s: if=%s has room for %u disks only", option, value,
-			       d.interface == DISK_IDE ? "ide" : "sata", places(d.interface));
 	if (r < 0)
 		keyval_free(&kv);
 	else
@@ -147,4 +129,27 @@ int option_cdrom(struct backends_config *b, const char *value)
 {
 	return add(b, (struct disk_config){.interface = DISK_IDE, .cdrom = true, .block.readonly = true}, "--cdrom",
 		   value);
+}
+
+static unsigned count(const struct backends_config *b, enum disk_interface interface)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < b->disk_count; i++)
+		n += b->disk[i].interface == interface;
+	return n;
+}
+
+int option_disk_check(const struct backends_config *b, bool has_ide)
+{
+	unsigned ide = count(b, DISK_IDE), sata = count(b, DISK_SATA);
+
+	if (!has_ide && ide + sata > AHCI_PORTS)
+		return option_bad("%u disks with if=ide or if=sata (--cdrom is ide): this machine has room for %u", ide + sata,
+				   AHCI_PORTS);
+	if (has_ide && ide > IDE_CHANNELS * IDE_DRIVES)
+		return option_bad("%u disks with if=ide (--cdrom is): there is room for %u", ide, IDE_CHANNELS * IDE_DRIVES);
+	if (sata > AHCI_PORTS)
+		return option_bad("%u disks with if=sata: there is room for %u", sata, AHCI_PORTS);
+	return 0;
 }

@@ -343,7 +343,8 @@ int options_parse(struct run_options *o, int argc, char **argv)
 		return option_bad("--bios and --boot are for machines that firmware boots: not with --kernel");
 	if (!o->vm.kernel && (o->vm.initrd || o->vm.append))
 		return option_bad("--initrd and --append go with --kernel");
-	if (option_screen_check(&o->vm.backends) < 0)
+	if (option_screen_check(&o->vm.backends) < 0 ||
+	    option_disk_check(&o->vm.backends, o->vm.machine == MACHINE_PC) < 0)
 		return -EINVAL;
 	if (o->vm.engine->cpus_max && o->vm.cpus > o->vm.engine->cpus_max)
 		return option_bad("--cpus %u: engine %s has %u at most; others have up to %d", o->vm.cpus,

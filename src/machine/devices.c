@@ -134,6 +134,8 @@ static int new_ide(struct vm *vm)
 	};
 	unsigned count = 0;
 
+	if (vm->config.machine != MACHINE_PC)
+		return 0;
 	for (unsigned cdrom = 0; cdrom <= 1; cdrom++)
 		for (unsigned i = 0; i < vm->backends.disk_count; i++) {
 			const struct disk_config *disk = &vm->config.backends.disk[i];
@@ -152,15 +154,17 @@ static int new_ide(struct vm *vm)
 
 static void free_ahci(void *device) { ahci_free(device); }
 
+/* A q35 has it in its chip set, and no IDE: if=ide is SATA there. */
 static int new_ahci(struct vm *vm)
 {
-	struct ahci_config config = {.bus = vm->pc->pci, .devfn = -1};
+	bool q35 = vm->config.machine == MACHINE_Q35;
+	struct ahci_config config = {.bus = vm->pc->pci, .devfn = q35 ? (int)PCI_DEVFN(ICH9_SLOT, 2) : -1};
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < vm->backends.disk_count; i++) {
 		const struct disk_config *disk = &vm->config.backends.disk[i];
 
-		if (disk->interface != DISK_SATA)
+		if (disk->interface != DISK_SATA && !(q35 && disk->interface == DISK_IDE))
 			continue;
 		if (count == AHCI_PORTS)
 			return -ENOSPC;
