@@ -53,7 +53,7 @@ LDFLAGS_ALL += -pthread
 
 # Debian's libraries; packages.txt has their packages. slirp.pc asks for GLib's, which nothing here needs.
 LIBS := -lslirp -ljson-c -lvncserver -lpng
-LIBS += -luring -lz -lzstd
+LIBS += -luring -lz -lzstd -lnbd
 
 SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c)
 ASM := $(wildcard src/*/*/*.S)

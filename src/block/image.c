@@ -90,7 +90,7 @@ static int guard_locate(struct image *i, bool write, uint64_t offset, const stru
 {
 	struct image *base = ((struct guard *)i)->base;
 
-	return write && offset == 0 ? -1 : base->ops->locate(base, write, offset, iov, count, len, at);
+	return !base->ops->locate || (write && offset == 0) ? -1 : base->ops->locate(base, write, offset, iov, count, len, at);
 }
 
 static void guard_close(struct image *i)
@@ -151,7 +151,8 @@ struct image *image_open_behind(const char *path, const char *format, struct ima
 		snprintf(error, size, "%s: unknown format '%s'; there are: %s", path, format, block_formats());
 		return NULL;
 	}
-	if (!(file = file_open(path, flags, error, size)))
+	file = nbd_is_uri(path) ? nbd_open(path, flags, error, size) : file_open(path, flags, error, size);
+	if (!file)
 		return NULL;
 	if ((r = find_format(file, format, &qcow2)) < 0) {
 		snprintf(error, size, "%s: %s", path, strerror(-r));

@@ -65,6 +65,10 @@ struct image *image_open_behind(const char *path, const char *format, struct ima
 /* file.c: a file or a block device as it is, locked against other writers. */
 struct image *file_open(const char *path, struct image_flags flags, char *error, size_t size);
 
+/* nbd.c: what a server has. */
+bool nbd_is_uri(const char *path);
+struct image *nbd_open(const char *uri, struct image_flags flags, char *error, size_t size);
+
 /* overlay.c: writes to `base` (owned from now on) go to a temporary file. NULL: errno; base is still the caller's. */
 struct image *overlay_new(struct image *base);
 

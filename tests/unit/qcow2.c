@@ -1,7 +1,7 @@
 /*
  * qcow2 images beside qemu-img: random work on images of every kind, many requests at once, whose result must be what
  * was written, be what QEMU reads, and pass `qemu-img check`; and images whose writer is killed at random moments, which
- * must pass it but for clusters that are counted and not used, and hold all that was flushed.
+ * must pass it but for clusters that are counted and not used, and hold all that was flushed. Also a disk of a server.
  *
  * QCOW2_KILLS=n: how often (20). QCOW2_SEED=n: other random numbers.
  */
@@ -460,6 +460,42 @@ static void test_refused(void)
 	unlink(path_of("data"));
 }
 
+/* ---- over the network ---- */
+
+/* The same work on a server's disk: qemu-nbd's. */
+static void test_nbd(void)
+{
+	const char *path = path_of("served"), *socket = path_of("socket");
+	char uri[200];
+
+	make_file(path, SIZE);
+	CHECK(command("qemu-nbd --fork --persistent -f raw -e 8 -k %s --pid-file=%s %s", socket, path_of("pid"), path) == 0);
+	snprintf(uri, sizeof uri, "nbd+unix:///?socket=%s", socket);
+	struct block *b = open_disk((struct block_config){.path = uri, .format = "raw"});
+	CHECK(b && block_size(b) == SIZE);
+	memset(mirror, 0, sizeof mirror);
+	if (b) {
+		CHECK(work(b, 60));
+		CHECK(is_mirror(b));
+		CHECK(run(b, BLOCK_FLUSH, 0, NULL, 0) == 0);
+		/* The server goes: errors, not a hang; it comes back: so does the disk. */
+		CHECK(command("kill $(cat %s) && sleep 0.5", path_of("pid")) == 0);
+		CHECK(run(b, BLOCK_READ, 0, buf, 4096) < 0);
+		CHECK(command("qemu-nbd --fork --persistent -f raw -e 8 -k %s --pid-file=%s %s", socket, path_of("pid"),
+			      path) == 0);
+		bool back = false;
+		for (unsigned n = 0; n < 10 && !back; n++)
+			back = run(b, BLOCK_READ, 0, buf, 4096) == 0;
+		CHECK(back && memcmp(buf, mirror, 4096) == 0);
+		block_close(b);
+	}
+	CHECK(command("kill $(cat %s)", path_of("pid")) == 0);
+	CHECK(!block_open(loop, &(struct block_config){.path = "nbd+unix:///?socket=/nonexistent"}, error, sizeof error));
+	unlink(path);
+	unlink(socket);
+	unlink(path_of("pid"));
+}
+
 int main(void)
 {
 	const char *kills = getenv("QCOW2_KILLS"), *seed = getenv("QCOW2_SEED");
@@ -488,6 +524,7 @@ int main(void)
 	test_kills("cluster_size=1k", kills ? (unsigned)atoi(kills) : 10);
 	test_damaged(100);
 	test_refused();
+	test_nbd();
 	unlink(path_of("mirror"));
 	unlink(path_of("output"));
 	return fixture_stop();
