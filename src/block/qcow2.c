@@ -271,8 +271,8 @@ static int set_entry(struct qcow2 *q, uint64_t offset, uint64_t entry, uint64_t 
 	struct qcow2_table *t;
 	int r = find_l2(q, offset, false, &t);
 
-	if (r < 0)
-		return r;
+	if (r < 0 || !t)
+		return r < 0 ? r : -EIO;
 	uint8_t *e = l2_entry(q, t, l2_index(q, offset));
 	if ((be64(e) & QCOW2_OFFSET) != (entry & QCOW2_OFFSET) && (r = give_up_entry(q, be64(e))) < 0)
 		return r;

@@ -176,6 +176,23 @@ static int get_block(struct qcow2 *q, uint64_t cluster, bool make, bool *made, s
 
 /* ---- allocation ---- */
 
+static bool overlaps(const struct qcow2 *q, uint64_t cluster, uint64_t offset, uint64_t len)
+{
+	return cluster >= offset >> q->cluster_bits && cluster << q->cluster_bits < offset + len;
+}
+
+/* Never given away, whatever an image's counts say. */
+static bool is_reserved(const struct qcow2 *q, uint64_t cluster)
+{
+	return cluster == 0 || overlaps(q, cluster, q->l1_offset, q->l1_size * 8ull) ||
+	       overlaps(q, cluster, q->reftable_offset, q->reftable_size * 8);
+}
+
+static bool is_free(const struct qcow2 *q, const struct qcow2_table *t, uint64_t cluster)
+{
+	return get_count(q, t->data, cluster % counts_per_block(q)) == 0 && !is_reserved(q, cluster);
+}
+
 /* The first free cluster from q->first_free on, with the block that counts it. */
 static int find_free(struct qcow2 *q, uint64_t *cluster, struct qcow2_table **t)
 {
@@ -186,12 +203,14 @@ static int find_free(struct qcow2 *q, uint64_t *cluster, struct qcow2_table **t)
 	for (;; c++) {
 		if (c >= OFFSET_END >> q->cluster_bits)
 			return -EFBIG;
+		if (is_reserved(q, c))
+			continue;
 		if ((r = get_block(q, c, true, &made, t)) < 0)
 			return r;
 		if (made)
 			continue;
 		for (uint64_t n = c % per; n < per; n++, c++)
-			if (get_count(q, (*t)->data, n) == 0) {
+			if (is_free(q, *t, c)) {
 				q->first_free = *cluster = c;
 				return 0;
 			}
@@ -207,7 +226,7 @@ int qcow2_allocate(struct qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *g
 
 	if (r < 0)
 		return r;
-	for (n = 0; n < want && c % per + n < per && get_count(q, t->data, c % per + n) == 0; n++)
+	for (n = 0; n < want && c % per + n < per && is_free(q, t, c + n); n++)
 		set_count(q, t->data, c % per + n, 1);
 	counts_changed(q, t, c % per, n);
 	q->first_free = c + n;
@@ -228,7 +247,7 @@ static bool drop_reference(struct qcow2 *q, uint64_t cluster)
 	bool made;
 
 	/* If the block cannot be read or counts none, the cluster stays where it is. */
-	if (get_block(q, cluster, false, &made, &t) < 0 || !t)
+	if (is_reserved(q, cluster) || get_block(q, cluster, false, &made, &t) < 0 || !t)
 		return false;
 	uint64_t n = cluster % counts_per_block(q), count = get_count(q, t->data, n);
 	if (count == 0)
