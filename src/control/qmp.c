@@ -226,25 +226,40 @@ static struct json_object *run_balloon(struct qmp *q, struct json_object *a, con
 
 static struct json_object *run_query_balloon(struct qmp *q, struct json_object *a, const char **error)
 {
-	static const char *const name[BALLOON_STATISTICS] = {
-		"stat-swap-in", "stat-swap-out", "stat-major-faults", "stat-minor-faults", "stat-free-memory",
-		"stat-total-memory", "stat-available-memory", "stat-disk-caches", "stat-htlb-pgalloc", "stat-htlb-pgfail"};
 	struct virtio_balloon *balloon = q->vm->devices.balloon;
-	uint64_t value[BALLOON_STATISTICS];
+	struct json_object *o;
 
 	(void)a;
 	if (!balloon) {
 		*error = "the guest has no balloon: --balloon";
 		return NULL;
 	}
-	struct json_object *o = json_object_new_object(), *stats = json_object_new_object();
+	o = json_object_new_object();
 	json_object_object_add(o, "actual", json_object_new_int64(
 			       (int64_t)(q->vm->config.memory_size - virtio_balloon_size(balloon))));
+	return o;
+}
+
+/* What the guest said last; asks it for newer figures. Their names are those of QEMU's property guest-stats. */
+static struct json_object *run_query_balloon_stats(struct qmp *q, struct json_object *a, const char **error)
+{
+	static const char *const name[BALLOON_STATISTICS] = {
+		"stat-swap-in", "stat-swap-out", "stat-major-faults", "stat-minor-faults", "stat-free-memory",
+		"stat-total-memory", "stat-available-memory", "stat-disk-caches", "stat-htlb-pgalloc", "stat-htlb-pgfail"};
+	struct virtio_balloon *balloon = q->vm->devices.balloon;
+	uint64_t value[BALLOON_STATISTICS];
+	struct json_object *o;
+
+	(void)a;
+	if (!balloon) {
+		*error = "the guest has no balloon: --balloon";
+		return NULL;
+	}
+	o = json_object_new_object();
 	virtio_balloon_statistics(balloon, value);
 	for (unsigned i = 0; i < BALLOON_STATISTICS; i++)
 		if (value[i] != BALLOON_UNKNOWN)
-			json_object_object_add(stats, name[i], json_object_new_int64((int64_t)value[i]));
-	json_object_object_add(o, "stats", stats); /* as the guest gave them last; asks it for newer ones */
+			json_object_object_add(o, name[i], json_object_new_int64((int64_t)value[i]));
 	return o;
 }
 
@@ -264,6 +279,7 @@ static const struct command commands[] = {
 	{"inject-nmi", run_nmi},
 	{"balloon", run_balloon},
 	{"query-balloon", run_query_balloon},
+	{"query-balloon-stats", run_query_balloon_stats},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
