@@ -23,7 +23,7 @@
 #define DEFAULT_MEMORY (512ull << 20)
 
 struct option {
-	const char *name, *argument; /* NULL: takes none */
+	const char *name, *argument; /* NULL: takes none; [FILE]: with = only, or none */
 	const char *help;
 	int (*set)(struct run_options *o, const char *value);
 };
@@ -71,6 +71,12 @@ static int set_append(struct run_options *o, const char *v)
 static int set_bios(struct run_options *o, const char *v)
 {
 	o->vm.firmware.bios = v;
+	return 0;
+}
+static int set_uefi(struct run_options *o, const char *v)
+{
+	o->vm.firmware.uefi = true;
+	o->vm.firmware.vars = v;
 	return 0;
 }
 static int set_boot(struct run_options *o, const char *v)
@@ -271,6 +277,7 @@ static const struct option options[] = {
 	{"--initrd", "FILE", "initial RAM disk; for a Multiboot kernel its module", set_initrd},
 	{"--append", "TEXT", "the kernel's command line; Linux wants console=ttyS0 in it to talk here", set_append},
 	{"--bios", "FILE", "firmware, where there is no --kernel; default Debian's SeaBIOS", set_bios},
+	{"--uefi", "[FILE]", "UEFI (OVMF) instead of a BIOS; --uefi=FILE keeps its variables there", set_uefi},
 	{"--boot", "ORDER", "letters a c d n: from floppy, disk, CD-ROM, network; `,menu` behind them or alone", set_boot},
 	{"--machine", "TYPE", "the chip set: pc (i440FX and PIIX, the default) or q35 (MCH and ICH9)", set_machine},
 	{"--no-hpet", NULL, "a machine without a high precision event timer", set_no_hpet},
@@ -330,7 +337,7 @@ int options_parse(struct run_options *o, int argc, char **argv)
 			return option_bad("unknown option '%.*s'; try 'ringside run --help'", (int)len, argv[i]);
 		if (!option->argument && value)
 			return option_bad("%s takes no value", option->name);
-		if (option->argument && !value) {
+		if (option->argument && *option->argument != '[' && !value) {
 			if (++i == argc)
 				return option_bad("%s wants %s behind it", option->name, option->argument);
 			value = argv[i];
@@ -339,8 +346,10 @@ int options_parse(struct run_options *o, int argc, char **argv)
 		if (r < 0)
 			return r;
 	}
-	if (o->vm.kernel && (o->vm.firmware.bios || o->vm.firmware.boot_order || o->vm.firmware.boot_menu))
-		return option_bad("--bios and --boot are for machines that firmware boots: not with --kernel");
+	if (o->vm.firmware.bios && o->vm.firmware.uefi)
+		return option_bad("--bios and --uefi: one of them");
+	if (o->vm.kernel && (o->vm.firmware.bios || o->vm.firmware.uefi || o->vm.firmware.boot_order || o->vm.firmware.boot_menu))
+		return option_bad("--bios, --uefi and --boot are for machines that firmware boots: not with --kernel");
 	if (!o->vm.kernel && (o->vm.initrd || o->vm.append))
 		return option_bad("--initrd and --append go with --kernel");
 	if (option_screen_check(&o->vm.backends) < 0 ||

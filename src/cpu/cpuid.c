@@ -524,6 +524,14 @@ int cpuid_build(struct cpuid_table *t, unsigned cpus)
 	return 0;
 }
 
+void cpuid_limit_phys_bits(struct cpuid_table *t, unsigned bits)
+{
+	if (bits >= t->phys_bits || bits < 36)
+		return;
+	t->phys_bits = bits;
+	*table_reg(t, 0x80000008, 0, EAX) = t->linear_bits << 8 | bits;
+}
+
 /* ---- CPUID as executed ---- */
 
 uint32_t cpuid_xsave_size(const struct cpuid_table *t, uint64_t mask, bool compacted)

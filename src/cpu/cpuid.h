@@ -43,6 +43,8 @@ struct cpuid_table {
 
 /* Builds the table for `cpus` processors from the host's CPUID. 0 or -errno. */
 int cpuid_build(struct cpuid_table *t, unsigned cpus);
+/* Fewer physical address bits than there are; before the table is used. Not below 36. */
+void cpuid_limit_phys_bits(struct cpuid_table *t, unsigned bits);
 /* CPUID as executed: dynamic bits (OSXSAVE, APIC ID, XSAVE sizes) from the vCPU's state. out: EAX EBX ECX EDX. */
 void cpuid_execute(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 /* The row of (leaf, subleaf), NULL if there is none. */

@@ -49,6 +49,8 @@ struct fw_cfg {
 	uint16_t selected;
 	uint64_t offset; /* in the selected item; may be far behind its end */
 	uint32_t dma_high;
+	void (*on_select)(void *opaque, const char *name);
+	void *opaque;
 };
 
 /* ---- items ---- */
@@ -121,8 +123,32 @@ int fw_cfg_add_integer_file(struct fw_cfg *f, const char *name, uint64_t value, 
 	return fw_cfg_add_file(f, name, &value, size);
 }
 
+int fw_cfg_change_file(struct fw_cfg *f, const char *name, const void *data, size_t size)
+{
+	for (unsigned i = 0; i < f->files; i++) {
+		if (strcmp(f->entry[i].name, name) != 0)
+			continue;
+		const struct item *item = find(f, (uint16_t)(FW_CFG_FILES + i));
+		if (item->size != size)
+			return -EINVAL;
+		memcpy(item->data, data, size);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+void fw_cfg_on_select(struct fw_cfg *f, void (*selected)(void *opaque, const char *name), void *opaque)
+{
+	f->on_select = selected;
+	f->opaque = opaque;
+}
+
 static void select_item(struct fw_cfg *f, uint16_t key)
 {
+	unsigned file = (key & KEY_MASK) - (unsigned)FW_CFG_FILES;
+
+	if (f->on_select && file < f->files)
+		f->on_select(f->opaque, f->entry[file].name);
 	f->selected = find(f, key & KEY_MASK) ? key & KEY_MASK : NO_ITEM;
 	f->offset = 0;
 }

@@ -31,6 +31,10 @@ void fw_cfg_free(struct fw_cfg *f);
 /* While the machine is built; the bytes are copied. 0, -ENOMEM, -ENOSPC, -EINVAL for a name that is too long, -EEXIST. */
 int fw_cfg_add(struct fw_cfg *f, uint16_t key, const void *data, size_t size);
 int fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, size_t size);
+/* Other bytes for a file, as many as before. 0, -ENOENT, -EINVAL. */
+int fw_cfg_change_file(struct fw_cfg *f, const char *name, const void *data, size_t size);
+/* Told before firmware reads a file from its beginning. */
+void fw_cfg_on_select(struct fw_cfg *f, void (*selected)(void *opaque, const char *name), void *opaque);
 /* An integer of `size` bytes, little-endian. */
 int fw_cfg_add_integer(struct fw_cfg *f, uint16_t key, uint64_t value, unsigned size);
 int fw_cfg_add_integer_file(struct fw_cfg *f, const char *name, uint64_t value, unsigned size);

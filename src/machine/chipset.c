@@ -56,7 +56,7 @@ static struct pci_windows windows(const struct vm *vm)
 	uint64_t high_end = MEMORY_HIGH_BASE + vm->memory.size - vm->memory.low, space = 1ull << vm->cpuid.phys_bits;
 	bool above_ecam = vm->config.machine == MACHINE_Q35, much_ram = vm->memory.low > PCI_LOW_BASE;
 	struct pci_windows w = {
-		.low_first = above_ecam ? MCH_ECAM_BASE + MCH_ECAM_SIZE : much_ram ? MEMORY_LOW_MAX : PCI_LOW_BASE,
+		.low_first = above_ecam ? MCH_ECAM_BASE + MCH_ECAM_SIZE : much_ram ? vm->memory.low : PCI_LOW_BASE,
 		.low_last = PCI_HOLE_END - 1,
 		.high_first = (high_end + PCI_HIGH_ALIGN - 1) & ~(PCI_HIGH_ALIGN - 1),
 		.io_first = PCI_IO_BASE,

@@ -18,6 +18,7 @@
 #include "boot/smbios.h"
 #include "dev/debug.h"
 #include "dev/fw_cfg.h"
+#include "dev/pflash.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
 #include "machine/pc.h"
@@ -25,6 +26,7 @@
 #include "util/log.h"
 
 #define ROM_UNIT 0x10000u
+#define UEFI_UNIT 0x1000u
 #define ROM_MAX (16u << 20)
 #define TOP (1ull << 32)
 #define DEBUG_PORT 0x402 /* where SeaBIOS and OVMF write what they do */
@@ -61,6 +63,8 @@ static const char *rom_path(const struct vm *vm)
 {
 	static const char *const known[] = {"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin"};
 
+	if (vm->config.firmware.uefi)
+		return uefi_code_path();
 	if (vm->config.firmware.bios)
 		return vm->config.firmware.bios;
 	for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -72,6 +76,7 @@ static const char *rom_path(const struct vm *vm)
 int firmware_load(struct vm *vm, char *error, size_t size)
 {
 	const char *path = rom_path(vm);
+	unsigned unit = vm->config.firmware.uefi ? UEFI_UNIT : ROM_UNIT;
 	struct memory *m = &vm->memory;
 	struct stat st;
 	int r = 0;
@@ -83,18 +88,20 @@ int firmware_load(struct vm *vm, char *error, size_t size)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		r = -errno;
-	else if (!S_ISREG(st.st_mode) || st.st_size == 0 || st.st_size % ROM_UNIT || st.st_size > ROM_MAX)
+	else if (!S_ISREG(st.st_mode) || st.st_size == 0 || st.st_size % unit || st.st_size > ROM_MAX)
 		snprintf(error, size, "%s: not a BIOS: 64 KiB or a multiple of that, and at most 16 MiB, is wanted", path);
 	else if ((r = memory_add_block(m, (uint64_t)st.st_size, &vm->firmware.rom_offset)) == 0 &&
 		 (r = read_all(fd, m->base + vm->firmware.rom_offset, (uint64_t)st.st_size)) == 0 &&
 		 (r = memory_map(m, TOP - (uint64_t)st.st_size, (uint64_t)st.st_size, vm->firmware.rom_offset, true)) == 0)
 		vm->firmware.rom_size = (uint64_t)st.st_size;
+	if (r == 0 && vm->config.firmware.uefi)
+		r = uefi_new_flash(vm, TOP - vm->firmware.rom_size, &vm->firmware.flash);
 	if (r < 0)
 		snprintf(error, size, "%s: %s", path, strerror(-r));
 	if (fd >= 0)
 		close(fd);
 	LOG(LOG_FIRMWARE, "%s: %llu KiB", path, (unsigned long long)vm->firmware.rom_size >> 10);
-	return vm->firmware.rom_size ? 0 : r < 0 ? r : -EINVAL;
+	return r < 0 ? r : vm->firmware.rom_size ? 0 : -EINVAL;
 }
 
 /* ---- fw_cfg ---- */
@@ -117,19 +124,38 @@ static int add_memory(struct vm *vm, struct fw_cfg *f)
 	return fw_cfg_add_file(f, "etc/e820", rows, m->size > m->low ? sizeof rows : sizeof rows[0]);
 }
 
-static int add_acpi(struct vm *vm, struct fw_cfg *f)
+typedef int put_file(struct fw_cfg *f, const char *name, const void *data, size_t size);
+
+static int put_acpi(struct vm *vm, put_file *put)
 {
 	struct acpi_config config = pc_acpi_config(vm);
+	struct fw_cfg *f = vm->firmware.fw_cfg;
 	struct acpi_files files;
 	int r = acpi_files_make(&config, &files);
 
 	if (r < 0)
 		return r;
-	if ((r = fw_cfg_add_file(f, ACPI_TABLES_FILE, files.tables, files.tables_size)) == 0 &&
-	    (r = fw_cfg_add_file(f, ACPI_RSDP_FILE, files.rsdp, sizeof files.rsdp)) == 0)
-		r = fw_cfg_add_file(f, ACPI_LOADER_FILE, files.script, files.script_size);
+	if ((r = put(f, ACPI_TABLES_FILE, files.tables, files.tables_size)) == 0 &&
+	    (r = put(f, ACPI_RSDP_FILE, files.rsdp, sizeof files.rsdp)) == 0)
+		r = put(f, ACPI_LOADER_FILE, files.script, files.script_size);
 	acpi_files_free(&files);
 	return r;
+}
+
+/* Firmware is about to read a file. The tables tell where it has put the power management registers, which may be
+ * elsewhere than when the machine was built. */
+static void file_selected(void *opaque, const char *name)
+{
+	struct vm *vm = opaque;
+
+	if (strcmp(name, ACPI_LOADER_FILE) == 0 && put_acpi(vm, fw_cfg_change_file) < 0)
+		LOG(LOG_FIRMWARE, "ACPI tables stay as they were");
+}
+
+static int add_acpi(struct vm *vm, struct fw_cfg *f)
+{
+	fw_cfg_on_select(f, file_selected, vm);
+	return put_acpi(vm, fw_cfg_add_file);
 }
 
 static int add_smbios(struct vm *vm, struct fw_cfg *f)
@@ -213,6 +239,7 @@ int firmware_configure(struct vm *vm)
 void firmware_free(struct vm *vm)
 {
 	fw_cfg_free(vm->firmware.fw_cfg);
+	pflash_free(vm->firmware.flash);
 	debug_console_free(vm->firmware.debug);
 	vm->firmware = (struct firmware){0};
 }

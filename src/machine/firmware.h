@@ -13,17 +13,22 @@
 
 struct vm;
 struct fw_cfg;
+struct pflash;
 struct debug_console;
 
 /* What the user asked for; part of struct vm_config. */
 struct firmware_config {
 	const char *bios;       /* file; NULL: Debian's SeaBIOS */
+	bool uefi;              /* OVMF instead */
+	const char *vars;       /* its variables' file; NULL: they are gone at the end */
 	const char *boot_order; /* letters a c d n, for floppy, disk, CD-ROM, network; NULL: the default */
 	bool boot_menu;
 };
 
 struct firmware {
 	uint64_t rom_offset, rom_size; /* in the host mapping of memory; rom_size 0: no firmware */
+	uint64_t vars_offset;          /* of the flash chip's contents */
+	struct pflash *flash;          /* NULL: no UEFI */
 	struct fw_cfg *fw_cfg;
 	struct debug_console *debug;
 };

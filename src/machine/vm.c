@@ -18,6 +18,9 @@
 #include "machine/serial.h"
 
 #define ERROR_SIZE 512u
+/* OVMF makes page tables for all addresses that the processor has, in pages of 2 MiB. */
+#define UEFI_PHYS_BITS 40
+#define UEFI_MEMORY_MAX (1ull << 39)
 /* What a kernel that is loaded without firmware finds on the screen, if there is one. */
 #define PICTURE_WIDTH 1024
 #define PICTURE_HEIGHT 768
@@ -92,6 +95,8 @@ static bool build_machine(struct vm *vm, const char **error)
 	vm->memory.remapped_opaque = vm;
 	if ((r = cpuid_build(&vm->cpuid, config->cpus)) < 0)
 		return fail(error, "CPUID of this host", r);
+	if (config->firmware.uefi && config->memory_size <= UEFI_MEMORY_MAX)
+		cpuid_limit_phys_bits(&vm->cpuid, UEFI_PHYS_BITS);
 	errno = 0;
 	vm->engine_vm = config->engine->vm_create(&vm->memory);
 	if (!vm->engine_vm && errno)
@@ -177,11 +182,15 @@ static bool open_host_side(struct vm *vm, const char **error)
 		return fail(error, "console", -errno);
 	if (!backends_open(&vm->backends, vm, error_line, sizeof error_line))
 		return fail(error, NULL, 0);
+	if (vm->config.firmware.uefi &&
+	    uefi_open(&vm->uefi_vars, vm->config.firmware.vars, error_line, sizeof error_line) < 0)
+		return fail(error, NULL, 0);
 	return true;
 }
 
 static void close_host_side(struct vm *vm)
 {
+	uefi_close(&vm->uefi_vars);
 	backends_close(&vm->backends, vm);
 	if (vm->console)
 		console_free(vm->console);
@@ -206,6 +215,7 @@ struct vm *vm_create(const struct vm_config *config, const char **error)
 	}
 	vm->config = *config;
 	vm->memory.fd = -1;
+	vm->uefi_vars.fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
 	if (!open_host_side(vm, error) || !build_machine_locked(vm, error)) {
 		vm_destroy(vm);

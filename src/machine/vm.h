@@ -23,6 +23,7 @@
 #include "machine/devices.h"
 #include "machine/firmware.h"
 #include "machine/pv.h"
+#include "machine/uefi.h"
 #include "mem/bus.h"
 #include "mem/memory.h"
 #include "util/loop.h"
@@ -108,6 +109,7 @@ struct vm {
 	struct timer_queue *timers;
 	struct console *console;
 	struct backends backends;
+	struct uefi_vars uefi_vars;
 	struct loop_fd timers_fd, host_fd;
 	/* the machine */
 	struct memory memory;
