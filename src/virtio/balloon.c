@@ -23,7 +23,6 @@
 #define PFN_SHIFT 12
 
 #define F_STATS_VQ (1ull << 1)
-#define F_DEFLATE_ON_OOM (1ull << 2)
 #define F_PAGE_POISON (1ull << 4)
 #define F_PAGE_REPORTING (1ull << 5)
 
@@ -116,7 +115,7 @@ static void discard_reported(struct virtio_balloon *b, const struct virtqueue_ch
 static uint64_t balloon_features(void *opaque)
 {
 	(void)opaque;
-	return F_STATS_VQ | F_DEFLATE_ON_OOM | F_PAGE_POISON | F_PAGE_REPORTING;
+	return F_STATS_VQ | F_PAGE_POISON | F_PAGE_REPORTING;
 }
 
 static bool is_statistics(const struct virtio_balloon *b, unsigned queue)
