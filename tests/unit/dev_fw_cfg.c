@@ -5,6 +5,7 @@
 #include "boot/acpi.h"
 #include "boot/acpi_loader.h"
 #include "boot/smbios.h"
+#include "dev/pm.h"
 #include "dev_fixture.h"
 #include "mem/memory.h"
 
@@ -180,7 +181,8 @@ static void carry_out(const uint8_t *c, size_t size)
 
 static void test_acpi(void)
 {
-	const struct acpi_config config = {.cpus = 3, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .serial = true};
+	const struct acpi_config config = {.cpus = 3, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .serial = true,
+		.pm_base = 0x600, .pm = &pm_piix4};
 	struct acpi_files files;
 	unsigned tables = 0;
 
