@@ -37,6 +37,7 @@ struct acpi_config {
 	bool screen;           /* there is a VGA, and a mouse on the keyboard controller, IRQ 12 */
 	bool serial;           /* COM1 at 0x3f8, IRQ 4 */
 	bool hpet;             /* dev/hpet.h's */
+	bool pvpanic;          /* dev/pvpanic.h's */
 	uint16_t pm_base;      /* dev/pm.h's registers */
 	const struct pm_layout *pm;
 	const struct acpi_pci *pci; /* NULL: no PCI */

@@ -12,6 +12,7 @@
 #include "boot/aml.h"
 #include "dev/hpet.h"
 #include "dev/pm.h"
+#include "dev/pvpanic.h"
 #include "dev/reset.h"
 
 #define PCI_SLOTS 32
@@ -69,6 +70,16 @@ static void add_isa_devices(struct aml *a, const struct acpi_config *c)
 		isa_device_begin(a, "COM1", "PNP0501");
 		aml_resource_io(a, 0x3f8, 8);
 		aml_resource_irq(a, 4);
+		isa_device_end(a);
+	}
+
+	if (c->pvpanic) {
+		aml_device_begin(a, "PEVT");
+		aml_name(a, "_HID");
+		aml_string(a, "QEMU0001");
+		aml_name(a, "_CRS");
+		aml_resources_begin(a);
+		aml_resource_io(a, PVPANIC_PORT, 1);
 		isa_device_end(a);
 	}
 

@@ -9,12 +9,14 @@
 #include <stdlib.h>
 
 #include "boot/acpi.h"
+#include "control/qmp.h"
 #include "dev/debug.h"
 #include "dev/hpet.h"
 #include "dev/i8042.h"
 #include "dev/kvmclock.h"
 #include "dev/pit.h"
 #include "dev/pm.h"
+#include "dev/pvpanic.h"
 #include "dev/reset.h"
 #include "dev/rtc.h"
 #include "dev/testdev.h"
@@ -181,6 +183,16 @@ static void ask_debug_exit(void *opaque, uint32_t status)
 	vm_stop(pc->vm, VM_DEBUG_EXIT);
 }
 
+/* It goes on as it likes: its kernel knows whether to reboot. */
+static void panicked(void *opaque, uint8_t event)
+{
+	struct vm *vm = ((struct pc *)opaque)->vm;
+	const char *name = event == PVPANIC_PANICKED ? "GUEST_PANICKED" : "GUEST_CRASHLOADED";
+
+	if (vm->backends.qmp)
+		qmp_event(vm->backends.qmp, name, "{\"action\": \"run\"}");
+}
+
 /* ---- debug console ---- */
 
 static void debug_output(void *opaque, const uint8_t *data, size_t len)
@@ -252,6 +264,8 @@ static int new_devices(struct vm *vm)
 	if (!(pc->pm = pm_new(&vm->pio, vm->timers, pc_gsi_line(pc, PM_SCI_GSI),
 			      chipset_pm_layout(vm->config.machine), &pm_ops, pc)))
 		return -errno;
+	if (!(pc->pvpanic = pvpanic_new(&vm->pio, panicked, pc)))
+		return -errno;
 	if (!vm->config.no_hpet && !(pc->hpet = hpet_new(&vm->mmio, vm->timers, &hpet_ops, pc)))
 		return -errno;
 	if (!(pc->serial = serial_new(vm, pc_gsi_line(pc, GSI_COM1), pc_gsi_line(pc, GSI_COM2))))
@@ -290,6 +304,7 @@ struct acpi_config pc_acpi_config(struct vm *vm)
 		.screen = vm->backends.screen.display != NULL,
 		.serial = serial_uart(vm->pc->serial, 0) != NULL,
 		.hpet = vm->pc->hpet != NULL,
+		.pvpanic = vm->pc->pvpanic != NULL,
 	};
 
 	chipset_describe(vm, &c);
@@ -344,6 +359,7 @@ void pc_free(struct vm *vm)
 	if (pc->serial)
 		serial_free(pc->serial);
 	hpet_free(pc->hpet);
+	pvpanic_free(pc->pvpanic);
 	if (pc->pm)
 		pm_free(pc->pm);
 	if (pc->rtc)

@@ -30,6 +30,7 @@ struct pc {
 	struct pci_bus *pci;
 	struct chipset chipset;
 	struct kvmclock *kvmclock;
+	struct pvpanic *pvpanic;
 	struct debug_exit *debug_exit; /* NULL unless asked for */
 	struct debug_console *debug_console;
 	struct testdev *testdev; /* NULL unless asked for */

@@ -380,6 +380,8 @@ static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	say(&want, "KBD_ {_HID 41d00303; _CRS io 60+1 io 64+1 irqs 2; }\n");
 	if (c->serial)
 		say(&want, "COM1 {_HID 41d00501; _CRS io 3f8+8 irqs 10; }\n");
+	if (c->pvpanic)
+		say(&want, "PEVT {_HID QEMU0001; _CRS io 505+1; }\n");
 	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+40%s%s; }\n}\n", c->pci ? "" : " io cf9+1",
 	    c->pci && c->pci->ecam ? " memory b0000000+10000000" : "");
 	if (c->pci)
@@ -574,10 +576,10 @@ int main(int argc, char **argv)
 	c.pci = &pci;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	c.pci = &express;
-	c.hpet = true;
+	c.hpet = c.pvpanic = true;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	dump_to = NULL;
-	c.hpet = false;
+	c.hpet = c.pvpanic = false;
 	c.cpus = 64;
 	c.serial = false;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);

@@ -2,6 +2,7 @@
  * The small devices: reset control and port A, debug exit, debug console, testdev.
  */
 #include "dev/debug.h"
+#include "dev/pvpanic.h"
 #include "dev/reset.h"
 #include "dev/testdev.h"
 #include "dev_fixture.h"
@@ -82,6 +83,31 @@ static void reset_control(void)
 	fixture_stop();
 }
 
+static unsigned panics, last_event;
+
+static void panicked(void *opaque, uint8_t event)
+{
+	(void)opaque;
+	panics++;
+	last_event = event;
+}
+
+static void panic(void)
+{
+	fixture_start();
+	struct pvpanic *p = pvpanic_new(&pio, panicked, NULL);
+
+	CHECK_EQ(inb(PVPANIC_PORT), 3);
+	outb(PVPANIC_PORT, 0xfc);
+	CHECK_EQ(panics, 0);
+	outb(PVPANIC_PORT, PVPANIC_PANICKED);
+	CHECK(panics == 1 && last_event == PVPANIC_PANICKED);
+	out(PVPANIC_PORT, 4, PVPANIC_CRASH_LOADED);
+	CHECK(panics == 2 && last_event == PVPANIC_CRASH_LOADED);
+	pvpanic_free(p);
+	fixture_stop();
+}
+
 static void debug_ports(void)
 {
 	fixture_start();
@@ -154,6 +180,7 @@ static void test_device(void)
 int main(void)
 {
 	reset_control();
+	panic();
 	debug_ports();
 	test_device();
 	return summary();
