@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "mem/bus.h"
@@ -27,7 +28,8 @@
 #define CRYSTAL_HZ 32768
 #define GAP_MIN_NS 50000
 #define BACKLOG_MAX_S 60
-#define RAM_SIZE 128
+#define RAM_SIZE RTC_RAM_SIZE
+#define SHUTDOWN_STATUS 0x0f /* in the RAM */
 
 enum {
 	REG_SECONDS, REG_SECONDS_ALARM, REG_MINUTES, REG_MINUTES_ALARM, REG_HOURS, REG_HOURS_ALARM,
@@ -426,8 +428,6 @@ static void fill_ram(struct rtc *r)
 	uint64_t low = r->config.memory_low, high = r->config.memory_high >> 16;
 	const uint64_t mib = 1 << 20;
 
-	r->ram[REG_A] = 0x26; /* 32768 Hz, 1024 Hz periodic */
-	r->ram[REG_B] = B_24H;
 	r->ram[0x14] = 0x02; /* equipment: a floating-point unit */
 	put_word(r, 0x15, 640); /* base memory, KiB */
 	put_word(r, 0x17, low > mib ? (low - mib) >> 10 : 0); /* above 1 MiB, KiB */
@@ -453,6 +453,25 @@ void rtc_reset(struct rtc *r)
 	arm_periodic(r, 0);
 }
 
+/* The RAM of the machine did not outlive its reset, so nothing in it is to be gone on with. */
+static void restore(struct rtc *r, const struct rtc_battery *battery)
+{
+	memcpy(r->ram, battery->ram, sizeof r->ram);
+	r->ram[SHUTDOWN_STATUS] = 0;
+	r->ram[REG_B] &= (uint8_t)~(B_PIE | B_AIE | B_UIE | B_SQWE);
+	r->ram[REG_C] = 0;
+	r->offset = battery->offset;
+	r->phase = battery->phase;
+	r->weekday_shift = battery->weekday_shift;
+}
+
+void rtc_keep(const struct rtc *r, struct rtc_battery *battery)
+{
+	*battery = (struct rtc_battery){
+		.charged = true, .offset = r->offset, .phase = r->phase, .weekday_shift = r->weekday_shift};
+	memcpy(battery->ram, r->ram, sizeof r->ram);
+}
+
 struct rtc *rtc_new(struct bus *pio, struct timer_queue *timers, struct irq_line irq8, const struct rtc_config *config)
 {
 	struct rtc *r = calloc(1, sizeof *r);
@@ -464,6 +483,10 @@ struct rtc *rtc_new(struct bus *pio, struct timer_queue *timers, struct irq_line
 	r->timers = timers;
 	timer_init(&r->update, timers, update_fired, r);
 	timer_init(&r->periodic, timers, periodic_fired, r);
+	r->ram[REG_A] = 0x26; /* 32768 Hz, 1024 Hz periodic */
+	r->ram[REG_B] = B_24H;
+	if (config->battery && config->battery->charged)
+		restore(r, config->battery);
 	fill_ram(r);
 	r->checked = guest_seconds(r);
 	r->tick = ticks_now(r) + 1;

@@ -255,7 +255,8 @@ static int new_devices(struct vm *vm)
 {
 	static const struct pm_ops pm_ops = {.power_off = ask_power_off};
 	struct pc *pc = vm->pc;
-	const struct rtc_config rtc = {.memory_low = vm->memory.low, .memory_high = vm->memory.size - vm->memory.low};
+	const struct rtc_config rtc = {.memory_low = vm->memory.low, .memory_high = vm->memory.size - vm->memory.low,
+				       .battery = &vm->battery};
 
 	if (!(pc->pit = pit_new(&vm->pio, vm->timers, pc_gsi_line(pc, GSI_TIMER))))
 		return -errno;
@@ -362,8 +363,10 @@ void pc_free(struct vm *vm)
 	pvpanic_free(pc->pvpanic);
 	if (pc->pm)
 		pm_free(pc->pm);
-	if (pc->rtc)
+	if (pc->rtc) {
+		rtc_keep(pc->rtc, &vm->battery);
 		rtc_free(pc->rtc);
+	}
 	if (pc->pit)
 		pit_free(pc->pit);
 	if (pc->ioapic)

@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 #include "cpu/cpuid.h"
+#include "dev/rtc.h"
 #include "engine/engine.h"
 #include "machine/backends.h"
 #include "machine/chipset.h"
@@ -110,6 +111,7 @@ struct vm {
 	struct console *console;
 	struct backends backends;
 	struct uefi_vars uefi_vars;
+	struct rtc_battery battery;
 	struct loop_fd timers_fd, host_fd;
 	/* the machine */
 	struct memory memory;

@@ -417,9 +417,42 @@ static void real_clock(void)
 	stop();
 }
 
+/* A machine is reset: another clock, the same battery. */
+static void battery(void)
+{
+	struct rtc_battery kept = {0};
+	const struct rtc_config config = {
+		.memory_low = 3ull << 30, .memory_high = 5ull << 30, .battery = &kept, .realtime = realtime};
+
+	start(1000000000ull * 1000000000);
+	rtc_free(rtc);
+	pio.count = 0;
+	rtc = rtc_new(&pio, queue, test_line(8), &config); /* an empty one */
+	set(0x0b, 0x86); /* SET, binary, 24 hours */
+	set(4, 11);
+	set(2, 22);
+	set(0, 33);
+	set(0x0b, 0x46);
+	set(0x50, 0x77);
+	set(0x0f, 0x0a);
+	set(0x34, 0x55);
+	rtc_keep(rtc, &kept);
+	rtc_free(rtc);
+	pio.count = 0;
+	rtc = rtc_new(&pio, queue, test_line(8), &config);
+	CHECK(kept.charged);
+	check_time(11, 22, 33);
+	CHECK_EQ(get(0x0b), 0x06);
+	CHECK_EQ(get(0x50), 0x77);
+	CHECK_EQ(get(0x0f), 0);
+	CHECK_EQ(get(0x34), (0xc0000000u - 0x1000000u) >> 16 & 0xff); /* the size of memory is firmware's to say */
+	stop();
+}
+
 int main(void)
 {
 	formats();
+	battery();
 	update_in_progress();
 	setting();
 	update_interrupt();
