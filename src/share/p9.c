@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "share/tree.h"
+#include "util/log.h"
 
 #define MESSAGE_MIN 4096u
 #define WALK_MAX 16
@@ -1010,6 +1011,7 @@ size_t p9_handle(struct p9 *s, const uint8_t *message, size_t size, uint8_t *rep
 	in.left = length - P9_HEADER;
 	int r = dispatch(s, type, &in, &out);
 	if (r < 0) {
+		LOG(LOG_VIRTIO, "9p: message of type %u: %s", type, strerror(-r));
 		out.used = P9_HEADER;
 		out.full = false;
 		put(&out, (uint64_t)-r, 4);
