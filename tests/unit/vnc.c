@@ -157,17 +157,19 @@ static unsigned update(int fd, unsigned *x0, unsigned *y0, bool *resized)
 			*resized = w == width && h == height;
 			continue;
 		}
-		for (unsigned n = 0; n < w * h; n++) {
-			uint8_t p[4];
+		static uint8_t row[DISPLAY_WIDTH_MAX * 4];
 
-			if (!get(fd, p, 4))
+		for (unsigned n = 0; n < h; n++) {
+			if (w > DISPLAY_WIDTH_MAX || !get(fd, row, 4 * (size_t)w))
 				return 0;
-			if (p[2] == 0xff && p[1] == 0x80 && p[0] == 1) {
-				*x0 = x + n % w;
-				*y0 = y + n / w;
-			} else {
-				CHECK(p[0] == 0x30 && p[1] == 0x20 && p[2] == 0x10);
-				passed--; /* of these there are many */
+			for (const uint8_t *p = row; p < row + 4 * (size_t)w; p += 4) {
+				if (p[2] == 0xff && p[1] == 0x80 && p[0] == 1) {
+					*x0 = x + (unsigned)(p - row) / 4;
+					*y0 = y + n;
+				} else if (p[0] != 0x30 || p[1] != 0x20 || p[2] != 0x10) {
+					CHECK(false);
+					return 0;
+				}
 			}
 		}
 		pixels += w * h;
