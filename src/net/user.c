@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/fragment.h"
 #include "net/net.h"
 #include "net/offload.h"
 #include "util/log.h"
@@ -38,6 +39,7 @@ struct user {
 	struct loop *loop;
 	struct timer_queue *timers;
 	Slirp *slirp;
+	struct fragments *fragments; /* of the guest's packets */
 	struct loop_source source;
 	bool delivered; /* since net_deliver_end */
 	uint8_t frame[NET_FRAME_MAX];
@@ -151,21 +153,21 @@ static uint8_t *find_mss(uint8_t *tcp, unsigned header)
 
 /* A guest that takes packets as large as its MTU allows can be sent larger ones, which are cut to that size. One that asks
  * for less means it, and one whose checksum is wrong must not get a right one. */
-static void raise_mss(struct user *u, uint8_t *frame, size_t len)
+static void raise_mss(struct user *u, uint8_t *frame, const struct net_headers *h)
 {
-	struct net_headers h;
+	uint8_t *tcp = frame + h->l4;
+	unsigned l4_len = h->end - h->l4;
 
-	if (!net_parse(frame, len, &h) || h.protocol != PROTOCOL_TCP || h.fragment || h.end - h.l4 < TCP_HEADER)
+	if (h->protocol != PROTOCOL_TCP || h->fragment || l4_len < TCP_HEADER)
 		return;
-	uint8_t *tcp = frame + h.l4;
-	unsigned header = (tcp[TCP_OFFSET] >> 4) * 4u, l4_len = h.end - h.l4;
+	unsigned header = (tcp[TCP_OFFSET] >> 4) * 4u;
 	if (!(tcp[TCP_FLAGS] & TCP_SYN) || header < TCP_HEADER || header > l4_len)
 		return;
 	uint8_t *mss = find_mss(tcp, header);
-	unsigned headers = TCP_HEADER + (h.ip4 ? IP4_HEADER : IP6_HEADER);
+	unsigned headers = TCP_HEADER + (h->ip4 ? IP4_HEADER : IP6_HEADER);
 	if (!mss || net_get16(mss) + headers < net_guest_mtu(u->net))
 		return;
-	uint16_t pseudo = net_pseudo_sum(frame, &h, l4_len);
+	uint16_t pseudo = net_pseudo_sum(frame, h, l4_len);
 	if (net_sum(tcp, l4_len, pseudo) != 0xffff)
 		return;
 	net_put16(mss, LARGE_MSS);
@@ -179,11 +181,18 @@ static void user_send(void *backend, const struct net_frame *f)
 	struct user *u = backend;
 	size_t len = net_flatten(f, u->frame, sizeof u->frame);
 	struct net_offload offload = f->offload;
+	struct net_headers h;
+	uint8_t *frame = u->frame;
 
-	if (!net_finish_checksum(u->frame, len, &offload))
+	if (!net_finish_checksum(frame, len, &offload))
 		return;
-	raise_mss(u, u->frame, len);
-	slirp_input(u->slirp, u->frame, (int)len);
+	if (net_parse(frame, len, &h)) {
+		raise_mss(u, frame, &h);
+		/* slirp would keep fragments without an end to their number. */
+		if (h.ip4 && h.fragment && !(frame = fragments_add(u->fragments, frame, &h, clock_now(), &len)))
+			return;
+	}
+	slirp_input(u->slirp, frame, (int)len);
 }
 
 static void user_send_end(void *backend) { deliver_end(backend); }
@@ -343,6 +352,7 @@ static void user_close(void *backend)
 		loop_remove_source(u->loop, &u->source);
 		slirp_cleanup(u->slirp);
 	}
+	fragments_free(u->fragments);
 	free(u);
 }
 
@@ -359,7 +369,8 @@ static void *user_open(struct net *n, const struct net_host *host, const struct 
 	u->loop = host->loop;
 	u->timers = host->timers;
 	u->source = (struct loop_source){.prepare = user_prepare, .serve = user_serve, .opaque = u};
-	if (!(u->slirp = start_slirp(u, &config->user))) {
+	u->fragments = fragments_new();
+	if (!u->fragments || !(u->slirp = start_slirp(u, &config->user))) {
 		snprintf(error, size, "--net user: libslirp %s does not start", slirp_version_string());
 		user_close(u);
 		return NULL;

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include "dev_fixture.h"
+#include "net/fragment.h"
 #include "net_fixture.h"
 #include "util/keyval.h"
 #include "util/loop.h"
@@ -190,6 +191,71 @@ static void test_segmentation(void)
 	p[14 + 20 + 12] = 0x40; /* a TCP header that is too short */
 	CHECK(!net_segment(p, len, &o, count_segment, &emitted));
 	CHECK_EQ(emitted, 0);
+}
+
+/* The fragment of `p` with data [at, at + n); returns its length. */
+static size_t cut_fragment(uint8_t *to, const uint8_t *p, size_t len, unsigned at, unsigned n)
+{
+	memcpy(to, p, 34);
+	memcpy(to + 34, p + 34 + at, n);
+	net_put16(to + 16, 20 + n);
+	net_put16(to + 20, at / 8 | (34 + at + n < len ? 0x2000 : 0));
+	net_ip4_checksum(to + 14, 20);
+	return 34 + n;
+}
+
+static uint8_t *add_fragment(struct fragments *f, const uint8_t *p, size_t len, unsigned at, unsigned n, uint64_t now, size_t *whole)
+{
+	static uint8_t frame[NET_FRAME_MAX];
+	struct net_headers h;
+	size_t size = cut_fragment(frame, p, len, at, n);
+
+	CHECK(net_parse(frame, size, &h) && h.fragment);
+	return fragments_add(f, frame, &h, now, whole);
+}
+
+static void test_fragments(void)
+{
+	static uint8_t p[NET_FRAME_MAX];
+	struct fragments *f = fragments_new();
+	unsigned h;
+	size_t len = nf_packet(p, false, false, 4000, &h), whole = 0;
+	uint8_t *got;
+
+	/* any order, overlapping */
+	CHECK(add_fragment(f, p, len, 1480, 1480, 1, &whole) == NULL);
+	CHECK(add_fragment(f, p, len, 2960, (unsigned)len - 34 - 2960, 2, &whole) == NULL);
+	CHECK(add_fragment(f, p, len, 1000, 800, 2, &whole) == NULL);
+	got = add_fragment(f, p, len, 0, 1480, 3, &whole);
+	CHECK(got != NULL);
+	CHECK_EQ(whole, len);
+	CHECK(got && memcmp(got, p, len) == 0);
+	/* one that is too late, and its packet begins anew */
+	CHECK(add_fragment(f, p, len, 0, 1480, 10, &whole) == NULL);
+	CHECK(add_fragment(f, p, len, 1480, (unsigned)len - 34 - 1480, 10 + FRAGMENT_NS, &whole) == NULL);
+	CHECK(add_fragment(f, p, len, 0, 1480, 11 + FRAGMENT_NS, &whole) != NULL);
+	/* more packets than there is room for: the oldest is given up */
+	for (unsigned i = 0; i <= FRAGMENT_PACKETS; i++) {
+		net_put16(p + 18, i);
+		CHECK(add_fragment(f, p, len, 0, 1480, 100 + i, &whole) == NULL);
+	}
+	CHECK(add_fragment(f, p, len, 1480, (unsigned)len - 34 - 1480, 200, &whole) != NULL);
+	net_put16(p + 18, 0);
+	CHECK(add_fragment(f, p, len, 1480, (unsigned)len - 34 - 1480, 201, &whole) == NULL);
+	/* what cannot be */
+	net_put16(p + 18, 77);
+	CHECK(add_fragment(f, p, len, 0, 1001, 300, &whole) == NULL); /* no multiple of 8 */
+	CHECK(add_fragment(f, p, len, 1480, (unsigned)len - 34 - 1480, 300, &whole) == NULL);
+	CHECK(add_fragment(f, p, len - 800, 8, (unsigned)len - 34 - 808, 300, &whole) == NULL); /* another end */
+	CHECK(add_fragment(f, p, len, 0, 1480, 300, &whole) == NULL);
+	/* the largest */
+	len = nf_packet(p, false, false, 65535 - 28, &h);
+	for (unsigned at = 0; at + 34 < len; at += 1480)
+		got = add_fragment(f, p, len, at, len - 34 - at < 1480 ? (unsigned)(len - 34 - at) : 1480, 400, &whole);
+	CHECK(got != NULL);
+	CHECK_EQ(whole, len);
+	CHECK(got && memcmp(got, p, len) == 0);
+	fragments_free(f);
 }
 
 /* ---- the net and a socket ---- */
@@ -641,6 +707,7 @@ int main(void)
 	pthread_mutex_lock(&lock);
 	test_checksum();
 	test_segmentation();
+	test_fragments();
 	test_net();
 	test_deliver_in_software();
 	test_reconnect();
