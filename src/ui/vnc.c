@@ -32,6 +32,7 @@
 #define FRAME_NS 33000000ull
 #define IDLE_FRAME_NS 100000000ull /* between looks at a picture that has not changed for IDLE_FRAMES of them */
 #define IDLE_FRAMES 30u
+#define FD_WAIT_MS 100
 #define PASSWORD_MAX 64
 
 /* VNC's button mask */
@@ -161,8 +162,11 @@ static void accept_client(struct vnc *v, int listener)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE)
+			poll(NULL, 0, FD_WAIT_MS); /* it would be asked for again at once */
 		return;
+	}
 	if (fd >= FD_SETSIZE || v->clients >= CLIENTS_MAX) /* libvncserver uses select(2) */
 		close(fd);
 	else
