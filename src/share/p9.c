@@ -3,7 +3,7 @@
  *
  * A fid is a path below the root, and a descriptor once it is opened. Renames by this client carry the paths of its fids
  * along. Metadata is served under one lock; reading, writing and syncing go on beside it. What a client can hold here is
- * bounded (STATE_MAX, and descriptors by the process's limit).
+ * bounded: bytes by STATE_MAX, descriptors by OPEN_MAX_FIDS and a quarter of what the process may have.
  *
  * All is done with Ringside's own rights. Owners are what the client asks for only where the host lets Ringside change
  * them (as root); otherwise files are its user's, and a client's chown succeeds without effect. Set-user-ID and
@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -34,6 +35,7 @@
 #define WALK_MAX 16
 #define BUCKETS 4096u
 #define STATE_MAX (64u << 20) /* bytes of all fids */
+#define OPEN_MAX_FIDS 512u    /* descriptors */
 #define NAME_SIZE (NAME_MAX + 1)
 #define READ_HEADER (P9_HEADER + 4)
 
@@ -65,6 +67,7 @@ struct p9 {
 	uint32_t message_max;
 	pthread_mutex_t lock;
 	size_t state; /* bytes of all fids */
+	unsigned open, open_max; /* fids with a descriptor */
 	struct fid *bucket[BUCKETS];
 };
 
@@ -190,8 +193,10 @@ static void fid_put(struct p9 *s, struct fid *f)
 	if (--f->refs)
 		return;
 	s->state -= fid_cost(f->path);
-	if (f->fd >= 0)
+	if (f->fd >= 0) {
 		close(f->fd);
+		s->open--;
+	}
 	free(f->path);
 	free(f);
 }
@@ -534,6 +539,8 @@ static int do_lopen(struct p9 *s, struct in *in, struct out *out)
 		return -EINVAL;
 	if (!f || f->fd >= 0)
 		return -EBADF;
+	if (s->open == s->open_max)
+		return -ENFILE;
 	if ((r = host_flags(s, flags, &host)) < 0)
 		return r;
 	if ((found = tree_find(&s->tree, f->path)) < 0)
@@ -548,6 +555,7 @@ static int do_lopen(struct p9 *s, struct in *in, struct out *out)
 		return r;
 	}
 	f->fd = fd;
+	s->open++;
 	put_open(s, out, &st);
 	return 0;
 }
@@ -568,6 +576,8 @@ static int do_lcreate(struct p9 *s, struct in *in, struct out *out)
 		return -EINVAL;
 	if (!f || f->fd >= 0)
 		return -EBADF;
+	if (s->open == s->open_max)
+		return -ENFILE;
 	if ((r = host_flags(s, flags, &host)) < 0 || (r = join(path, f->path, name)) < 0)
 		return r;
 	if ((directory = fid_open_parent(s, number, name)) < 0)
@@ -585,6 +595,7 @@ static int do_lcreate(struct p9 *s, struct in *in, struct out *out)
 		return r;
 	}
 	f->fd = fd;
+	s->open++;
 	put_open(s, out, &st);
 	return 0;
 }
@@ -1024,6 +1035,16 @@ size_t p9_handle(struct p9 *s, const uint8_t *message, size_t size, uint8_t *rep
 
 /* ---- life ---- */
 
+/* The rest of Ringside needs some too. */
+static unsigned descriptors_allowed(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur / 4 > OPEN_MAX_FIDS)
+		return OPEN_MAX_FIDS;
+	return (unsigned)files.rlim_cur / 4;
+}
+
 struct p9 *p9_new(const char *directory, bool readonly)
 {
 	struct p9 *s = calloc(1, sizeof *s);
@@ -1043,6 +1064,7 @@ struct p9 *p9_new(const char *directory, bool readonly)
 	}
 	s->readonly = readonly;
 	s->root = geteuid() == 0;
+	s->open_max = descriptors_allowed();
 	s->device = st.st_dev;
 	s->message_max = P9_MESSAGE_MAX;
 	pthread_mutex_init(&s->lock, NULL);

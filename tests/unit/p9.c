@@ -575,6 +575,20 @@ static void test_bound(void)
 	CHECK_EQ(r, ENFILE);
 	p9_reset(server);
 	stop();
+
+	unsigned before = 0;
+	start(false);
+	before = descriptors();
+	for (fid = 1000; fid < 5000; fid++)
+		if (walk(ROOT, fid, "file") != 0 || (r = open_fid(fid, O_RDONLY)) != 0)
+			break;
+	CHECK_EQ(r, ENFILE);
+	CHECK(fid > 1000 && fid <= 1512 && descriptors() - before == fid - 1000);
+	clunk(1000);
+	CHECK_EQ(open_fid(fid, O_RDONLY), 0);
+	p9_reset(server);
+	CHECK(descriptors() == before);
+	stop();
 }
 
 int main(void)
