@@ -1,5 +1,5 @@
 /*
- * REP MOVS and REP STOS in 64-bit code, in place: upwards, fewer than 4096 elements, source and destination
+ * MOVS and STOS in 64-bit code, in place, upwards; with REP fewer than 4096 elements, source and destination
  * each in one page that the TLB has. Everything else is the interpreter's, by a call-out that comes back
  * behind the instruction.
  *
@@ -63,6 +63,50 @@ bool string_at_rep(const uint8_t *host)
 	return (op & ~1u) == OP_MOVS || (op & ~1u) == OP_STOS;
 }
 
+/* rcx = DF. */
+static void emit_direction(struct emitter *e)
+{
+	emit_load(e, RCX, mem_gs(G(rflags)));
+	emit_mov_imm(e, R10, RFLAGS_DF);
+	emit_pext_reg(e, RCX, RCX, R10);
+}
+
+/* r10 = the host address of the element at guest register `reg`. */
+static void emit_element(struct translator *t, host_reg reg, unsigned size, enum tlb_kind kind)
+{
+	emit_mov(t->e, 8, R10, reg);
+	emit_lea(t->e, R10, translate_lookup(t, kind, size, false));
+}
+
+/* One element, without REP. */
+static bool string_one(struct translator *t, const struct insn *i, struct tail *whole)
+{
+	unsigned size = i->opcode & 1 ? i->opsize : 1;
+	bool movs = i->id == INSN_MOVS;
+	struct emitter *e = t->e;
+
+	emit_direction(e);
+	emit_lea(e, RCX, mem_at(RCX, 1));
+	whole->site = emit_unless_one(e);
+	if (movs) {
+		emit_element(t, RSI, size, TLB_READ);
+		emit_store(e, R10, mem_gs(WORD(WORD_TMP)));
+	}
+	emit_element(t, RDI, size, TLB_WRITE);
+	if (movs) {
+		emit_load(e, R11, mem_gs(WORD(WORD_TMP)));
+		if (size == 1)
+			emit_load_byte(e, R11, mem_at(R11, 0));
+		else
+			emit_op_mem(e, OP_LOAD, size, R11, mem_at(R11, 0));
+		emit_lea(e, RSI, mem_at(RSI, (int32_t)size));
+	}
+	emit_op_mem(e, size == 1 ? OP_STORE8 : OP_STORE, size == 1 ? 4 : size, movs ? R11 : RAX, mem_at(R10, 0));
+	emit_lea(e, RDI, mem_at(RDI, (int32_t)size));
+	whole->retry = emit_offset(e);
+	return true;
+}
+
 bool string_emit(struct translator *t, const struct insn *i)
 {
 	unsigned size = i->opcode & 1 ? i->opsize : 1;
@@ -72,20 +116,20 @@ bool string_emit(struct translator *t, const struct insn *i)
 	uint32_t fail;
 	uint8_t *start, *done;
 
-	if (t->bt->unchained || !code64(t) || i->addrsize != 8 || !i->rep || i->repne || i->seg_prefix != REG_NONE ||
-	    t->b->len2 || t->callout_count == CALLOUTS_MAX)
+	if (t->bt->unchained || !code64(t) || i->addrsize != 8 || i->repne || i->seg_prefix != REG_NONE || t->b->len2 ||
+	    t->callout_count == CALLOUTS_MAX)
 		return false;
 	access_forget(t);
 	t->callout_count++;
 	whole = add_tail(t, TAIL_CALLOUT);
+	if (!i->rep)
+		return string_one(t, i, whole);
 	start = emit_jmp8(e);
 	fail = emit_offset(e);
 	whole->site = emit_jmp32(e);
 	patch8(e, start);
 
-	emit_load(e, RCX, mem_gs(G(rflags)));
-	emit_mov_imm(e, R10, RFLAGS_DF);
-	emit_pext_reg(e, RCX, RCX, R10);
+	emit_direction(e);
 	emit_unless_zero(e, fail);
 	emit_pext(e, RCX, HOST_OF_RCX, mem_cache(CONSTANT_PAGE_MASK));
 	emit_unless_zero(e, fail);
