@@ -64,8 +64,8 @@ struct tlb {
  * own (engine/bt); it lies here to be in reach of generated code.
  */
 #define BRANCH_MODES 7
-#define BRANCH_ENTRIES 16384u
-#define BRANCH_MODE_SHIFT 15 /* words of a mode's table */
+#define BRANCH_ENTRIES 32768u
+#define BRANCH_MODE_SHIFT 16 /* words of a mode's table */
 #define BRANCH_HINTS 4096u
 struct branch_cache {
 	struct {

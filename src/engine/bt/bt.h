@@ -151,6 +151,13 @@ static inline unsigned branch_index(uint64_t rip)
 	return (rip + (rip >> BRANCH_ROTATE | rip << (64 - BRANCH_ROTATE))) & (BRANCH_ENTRIES - 1);
 }
 
+/* The other place that it may have there, in 64-bit code: the routine branch_second looks there. */
+#define BRANCH_SECOND_ROTATE 6
+static inline unsigned branch_second_index(uint64_t rip)
+{
+	return rip * 9 >> BRANCH_SECOND_ROTATE & (BRANCH_ENTRIES - 1);
+}
+
 /* Which of the branch caches code of a mode uses. */
 enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 
@@ -274,7 +281,7 @@ struct bt_vm {
 	/* Routines, offsets in the cache. */
 	uint32_t leave, miss, callout, callout_last, routines_end;
 	uint32_t enter_restart, enter_end, miss_restart, miss_end, callout_restart, callout_end;
-	uint32_t return_empty, return_mismatch, return_lookup, return_leave, return_end;
+	uint32_t return_empty, branch_second, return_mismatch, return_lookup, return_leave, return_end;
 	uint32_t (*enter)(struct cpu *cpu, const void *code);
 
 	struct lock lock;     /* all that follows; what is read without it as well is atomic */

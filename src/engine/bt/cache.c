@@ -225,9 +225,22 @@ static bool fetched_global(const struct cpu *cpu, uint64_t linear)
 	       (cpu->tlb->flags[mode][TLB_FETCH][i] & TLB_GLOBAL);
 }
 
+/* Where a target that is not there is entered. The two places are used in turn once both are taken. */
+static unsigned branch_place(struct bt *bt, unsigned mode, uint64_t rip)
+{
+	const struct branch_entry *entry = bt->cpu->branch_cache->mode[mode].entry;
+	unsigned first = branch_index(rip), second = branch_second_index(rip);
+	uint64_t in_first = __atomic_load_n(&entry[first].minus_target, __ATOMIC_RELAXED);
+	uint64_t in_second = __atomic_load_n(&entry[second].minus_target, __ATOMIC_RELAXED);
+
+	if (mode >= RETURN_STACKS || in_first == TLB_EMPTY || in_first == -rip)
+		return first;
+	return in_second == TLB_EMPTY || (bt->stats.branch_misses & 1) ? second : first;
+}
+
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 {
-	unsigned mode = branch_mode(key), i = branch_index(rip), h;
+	unsigned mode = branch_mode(key), i = branch_place(bt, mode, rip), h;
 	uint64_t linear = (key & KEY_CODE) == KEY_CODE64 ? rip : (uint32_t)(rip + bt->cpu->seg[CS].base);
 	struct branch_entry *entry = &bt->cpu->branch_cache->mode[mode].entry[i];
 
@@ -251,12 +264,15 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 
 const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip)
 {
-	struct branch_entry *entry = &bt->cpu->branch_cache->mode[branch_mode(key)].entry[branch_index(rip)];
+	unsigned mode = branch_mode(key);
+	struct branch_entry *entry = &bt->cpu->branch_cache->mode[mode].entry[branch_index(rip)];
 
 	if (bt->unchained)
 		return NULL;
 	branch_select(bt, key);
-	if (__atomic_load_n(&entry->minus_target, __ATOMIC_ACQUIRE) + rip)
+	if (__atomic_load_n(&entry->minus_target, __ATOMIC_ACQUIRE) != -rip && mode < RETURN_STACKS)
+		entry = &bt->cpu->branch_cache->mode[mode].entry[branch_second_index(rip)];
+	if (__atomic_load_n(&entry->minus_target, __ATOMIC_ACQUIRE) != -rip)
 		return NULL;
 	return (const void *)(uintptr_t)__atomic_load_n(&entry->code, __ATOMIC_ACQUIRE);
 }
@@ -265,15 +281,16 @@ const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip)
 static void branch_forget(const struct bt_vm *vm, const struct block *b)
 {
 	uint64_t host = (uint64_t)(uintptr_t)(vm->rx + b->entry);
-	unsigned i = branch_index(b->rip);
+	unsigned place[2] = { branch_index(b->rip), branch_second_index(b->rip) };
 
 	for (unsigned n = 0; n < vm->vcpus; n++)
-		for (unsigned m = 0; vm->vcpu[n] && m < BRANCH_MODES; m++) {
-			struct branch_entry *entry = &vm->vcpu[n]->cpu->branch_cache->mode[m].entry[i];
+		for (unsigned m = 0; vm->vcpu[n] && m < BRANCH_MODES; m++)
+			for (unsigned p = 0; p < 2; p++) {
+				struct branch_entry *entry = &vm->vcpu[n]->cpu->branch_cache->mode[m].entry[place[p]];
 
-			if (__atomic_load_n(&entry->code, __ATOMIC_SEQ_CST) == host)
-				__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_SEQ_CST);
-		}
+				if (__atomic_load_n(&entry->code, __ATOMIC_SEQ_CST) == host)
+					__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_SEQ_CST);
+			}
 }
 
 /* ---- chaining ---- */

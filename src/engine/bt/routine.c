@@ -7,6 +7,7 @@
  *   callout           blocks call it where the interpreter has to run an instruction: struct callout at rcx
  *   callout_last      the same, jumped to: what does not come back
  *   return_*          where a RET goes that its landing is not for: RIP in r10, RETURN_FROM in r11d
+ *   branch_second     the same for a branch whose target is not in its first place in the branch cache
  *
  * enter, miss and callout end in a stretch that looks at cpu->request and then loads guest state. A kick whose
  * signal arrives in it starts it over (signal.c), so that no request is overlooked. A request leaves the
@@ -231,17 +232,33 @@ static void routine_callout(struct bt_vm *vm, struct emitter *e)
 	routine_gone(vm, e);
 }
 
+/* A jump that is taken if the entry that r11 hashes to is the one for r10: r11 is its place then. */
+static uint8_t *emit_if_entry(struct emitter *e)
+{
+	emit_load_byte(e, RCX, mem_gs(G(tlb_mode)));
+	emit_rorx(e, RCX, RCX, 64 - BRANCH_MODE_SHIFT);
+	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
+	emit_lea(e, R11, mem_sum(R11, RCX));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target), R11));
+	emit_lea(e, RCX, mem_sum(RCX, R10));
+	return emit_jrcxz(e);
+}
+
 /*
  * A RET whose target is not that of its landing. When the entry below is the right one, it returns to
  * that: code that drops a return address from its stack is in step again. Nobody's flags change here.
  */
 static void routine_return(struct bt_vm *vm, struct emitter *e)
 {
-	uint8_t *known, *empty, *below, *other;
+	struct host_mem nine = { .base = R10, .index = R10, .scale = 8 };
+	uint8_t *first, *second, *empty, *below, *other, *branch;
 
 	vm->return_empty = emit_offset(e); /* the sentinel's: back onto it */
 	emit_lea(e, RSP, mem_at(RSP, -8));
 	empty = emit_jmp8(e);
+	vm->branch_second = emit_offset(e);
+	emit_store(e, R11, mem_gs(WORD(WORD_RETURN_FROM)));
+	branch = emit_jmp8(e);
 	vm->return_mismatch = emit_offset(e);
 	emit_load(e, RCX, mem_at(RSP, 0));
 	emit_load(e, RCX, mem_at(RCX, LANDING_EXPECTED));
@@ -254,21 +271,20 @@ static void routine_return(struct bt_vm *vm, struct emitter *e)
 	patch8(e, empty);
 	emit_store(e, R11, mem_gs(WORD(WORD_RETURN_FROM)));
 	vm->return_lookup = emit_offset(e); /* from here on r11 is free */
-	emit_load_byte(e, RCX, mem_gs(G(tlb_mode)));
-	emit_rorx(e, RCX, RCX, 64 - BRANCH_MODE_SHIFT);
 	emit_rorx(e, R11, R10, BRANCH_ROTATE);
 	emit_lea(e, R11, mem_sum(R11, R10));
-	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
-	emit_lea(e, R11, mem_sum(R11, RCX));
-	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target), R11));
-	emit_lea(e, RCX, mem_sum(RCX, R10));
-	known = emit_jrcxz(e);
+	first = emit_if_entry(e);
+	patch8(e, branch);
+	emit_lea(e, R11, nine);
+	emit_rorx(e, R11, R11, BRANCH_SECOND_ROTATE);
+	second = emit_if_entry(e);
 	vm->return_leave = emit_offset(e);
 	emit_store(e, R10, mem_gs(G(rip)));
 	emit_mov_imm(e, R10, NO_BLOCK);
 	emit_mov_imm(e, RCX, LEAVE_CODE(LEAVE_RETURN, 0, 0));
 	emit_jmp_to(e, vm->leave);
-	patch8(e, known);
+	patch8(e, first);
+	patch8(e, second);
 	emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code), R11));
 	vm->return_end = emit_offset(e);
 }

@@ -90,6 +90,8 @@ static bool stop_in_branch(struct bt *bt, ucontext_t *uc, const struct block *b,
 			continue;
 		if (l->kind == LINK_LANDING)
 			bt->cpu->engine_word[WORD_RETURN_FROM] = (uint64_t)uc->uc_mcontext.gregs[REG_R11];
+		else
+			bt->cpu->engine_word[WORD_RETURN_FROM] = RETURN_FROM((uint32_t)(b - bt->blocks), n);
 		go(bt, uc, l->stub);
 		return true;
 	}

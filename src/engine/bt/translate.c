@@ -399,6 +399,14 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		emit_leave(t, LEAVE_CODE(LEAVE_LINK, tail->link, 0));
 		break;
 	case TAIL_LEAVE:
+		if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH && has_return_stack(t)) {
+			l->stub = t->bt->vm->return_leave;
+			if (l->kind == LINK_PAGE)
+				emit_mov_imm(e, R10, l->target);
+			emit_mov_imm(e, R11, RETURN_FROM(t->id, tail->link));
+			emit_jmp_to(e, t->bt->vm->branch_second);
+			break;
+		}
 		if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH) {
 			l->stub = emit_offset(e);
 			if (l->kind == LINK_BRANCH)
