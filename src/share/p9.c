@@ -1,9 +1,10 @@
 /*
- * 9P2000.L: messages and fids. See p9.h.
+ * 9P2000.L: sessions, attributes, reading and writing. See p9.h.
  *
- * A fid is a path below the root, and a descriptor once it is opened. Renames by this client carry the paths of its fids
- * along. Metadata is served under one lock; reading, writing and syncing go on beside it. What a client can hold here is
- * bounded: bytes by STATE_MAX, descriptors by OPEN_MAX_FIDS and a quarter of what the process may have.
+ * A fid is a path below the root, and a descriptor once it is opened. Renames by this client carry the paths of its
+ * fids along. Metadata is served under one lock; reading, writing and syncing go on beside it. What a client can hold
+ * here is bounded: bytes by STATE_MAX (p9_fids.c), descriptors by OPEN_MAX_FIDS and a quarter of what the process may
+ * have.
  *
  * All is done with Ringside's own rights. Owners are what the client asks for only where the host lets Ringside change
  * them (as root); otherwise files are its user's, and a client's chown succeeds without effect. Set-user-ID and
@@ -17,27 +18,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "share/tree.h"
+#include "share/p9_internal.h"
 #include "util/log.h"
 
 #define MESSAGE_MIN 4096u
 #define WALK_MAX 16
-#define BUCKETS 4096u
-#define STATE_MAX (64u << 20) /* bytes of all fids */
-#define OPEN_MAX_FIDS 512u    /* descriptors */
-#define NAME_SIZE (NAME_MAX + 1)
-#define READ_HEADER (P9_HEADER + 4)
+#define OPEN_MAX_FIDS 512u /* descriptors */
 
 enum {
 	TSTATFS = 8, TLOPEN = 12, TLCREATE = 14, TSYMLINK = 16, TMKNOD = 18, TRENAME = 20, TREADLINK = 22, TGETATTR = 24,
@@ -45,236 +38,11 @@ enum {
 	TUNLINKAT = 76, TVERSION = 100, TATTACH = 104, TWALK = 110, TREAD = 116, TWRITE = 118, TCLUNK = 120, TREMOVE = 122,
 };
 enum { RLERROR = 7 };
-enum { QID_DIRECTORY = 0x80, QID_LINK = 0x02, QID_FILE = 0 };
 enum {
 	SET_MODE = 1, SET_UID = 2, SET_GID = 4, SET_SIZE = 8, SET_ATIME = 0x10, SET_MTIME = 0x20, SET_ATIME_TO = 0x80,
 	SET_MTIME_TO = 0x100,
 };
-enum { GETATTR_BASIC = 0x7ff, UNLINK_DIRECTORY = 0x200, LOCK_UNLOCKED = 2 };
-
-struct fid {
-	struct fid *next;
-	uint32_t number, uid;
-	unsigned refs; /* the table's, and of who reads or writes outside the lock */
-	int fd;        /* -1: not open */
-	char *path;
-};
-
-struct p9 {
-	struct tree tree;
-	bool readonly, root; /* root: Ringside may change owners */
-	dev_t device;        /* of the tree's root */
-	uint32_t message_max;
-	pthread_mutex_t lock;
-	size_t state; /* bytes of all fids */
-	unsigned open, open_max; /* fids with a descriptor */
-	struct fid *bucket[BUCKETS];
-};
-
-/* ---- messages ---- */
-
-struct in {
-	const uint8_t *at;
-	size_t left;
-	bool bad; /* there was less than was asked for, or a text that cannot be */
-};
-
-struct out {
-	uint8_t *at;
-	size_t used, max;
-	bool full;
-};
-
-static uint64_t get(struct in *m, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	if (bytes > m->left) {
-		m->bad = true;
-		m->left = 0;
-		return 0;
-	}
-	memcpy(&v, m->at, bytes);
-	m->at += bytes;
-	m->left -= bytes;
-	return v;
-}
-
-static uint32_t get32(struct in *m) { return (uint32_t)get(m, 4); }
-
-/* A text of less than `size` bytes, without NUL. */
-static void get_text(struct in *m, char *text, size_t size)
-{
-	size_t len = (size_t)get(m, 2);
-
-	text[0] = '\0';
-	if (len >= size || len > m->left || memchr(m->at, 0, len)) {
-		m->bad = true;
-		return;
-	}
-	memcpy(text, m->at, len);
-	text[len] = '\0';
-	m->at += len;
-	m->left -= len;
-}
-
-static void put_bytes(struct out *m, const void *p, size_t len)
-{
-	if (len > m->max - m->used) {
-		m->full = true;
-		return;
-	}
-	memcpy(m->at + m->used, p, len);
-	m->used += len;
-}
-
-static void put(struct out *m, uint64_t v, unsigned bytes) { put_bytes(m, &v, bytes); }
-
-static void put_text(struct out *m, const char *text)
-{
-	size_t len = strlen(text);
-
-	put(m, len, 2);
-	put_bytes(m, text, len);
-}
-
-/* Names a file for good: files on other devices below the root are told apart by theirs. */
-static uint64_t qid_path(const struct p9 *s, dev_t device, ino_t number)
-{
-	return number ^ (device == s->device ? 0 : (uint64_t)device * 0x9e3779b97f4a7c15u);
-}
-
-static void put_qid(const struct p9 *s, struct out *m, const struct stat *st)
-{
-	put(m, S_ISDIR(st->st_mode) ? QID_DIRECTORY : S_ISLNK(st->st_mode) ? QID_LINK : QID_FILE, 1);
-	put(m, (uint64_t)st->st_mtim.tv_sec ^ (uint64_t)st->st_mtim.tv_nsec ^ (uint64_t)st->st_size << 8, 4);
-	put(m, qid_path(s, st->st_dev, st->st_ino), 8);
-}
-
-/* ---- fids ---- */
-
-static struct fid **fid_slot(struct p9 *s, uint32_t number)
-{
-	struct fid **p = &s->bucket[number % BUCKETS];
-
-	while (*p && (*p)->number != number)
-		p = &(*p)->next;
-	return p;
-}
-
-static struct fid *fid_find(struct p9 *s, uint32_t number) { return *fid_slot(s, number); }
-
-static size_t fid_cost(const char *path) { return sizeof(struct fid) + strlen(path) + 64; }
-
-static int fid_new(struct p9 *s, uint32_t number, const char *path, uint32_t uid)
-{
-	struct fid *f;
-
-	if (fid_find(s, number))
-		return -EINVAL;
-	if (s->state + fid_cost(path) > STATE_MAX)
-		return -ENFILE;
-	if (!(f = calloc(1, sizeof *f)) || !(f->path = strdup(path))) {
-		free(f);
-		return -ENOMEM;
-	}
-	f->number = number;
-	f->uid = uid;
-	f->refs = 1;
-	f->fd = -1;
-	f->next = s->bucket[number % BUCKETS];
-	s->bucket[number % BUCKETS] = f;
-	s->state += fid_cost(path);
-	return 0;
-}
-
-static void fid_put(struct p9 *s, struct fid *f)
-{
-	if (--f->refs)
-		return;
-	s->state -= fid_cost(f->path);
-	if (f->fd >= 0) {
-		close(f->fd);
-		s->open--;
-	}
-	free(f->path);
-	free(f);
-}
-
-static int fid_clunk(struct p9 *s, uint32_t number)
-{
-	struct fid **p = fid_slot(s, number), *f = *p;
-
-	if (!f)
-		return -EBADF;
-	*p = f->next;
-	fid_put(s, f);
-	return 0;
-}
-
-static int fid_set_path(struct p9 *s, struct fid *f, const char *path)
-{
-	char *copy = strdup(path);
-
-	if (!copy)
-		return -ENOMEM;
-	s->state += fid_cost(path) - fid_cost(f->path);
-	free(f->path);
-	f->path = copy;
-	return 0;
-}
-
-static int join(char path[PATH_MAX], const char *directory, const char *name)
-{
-	size_t a = strlen(directory), b = strlen(name);
-
-	if (a + b + 2 > PATH_MAX)
-		return -ENAMETOOLONG;
-	memmove(path, directory, a);
-	if (a)
-		path[a++] = '/';
-	memcpy(path + a, name, b + 1);
-	return 0;
-}
-
-/* What was called `from` is called `to` now, and so is all below it. */
-static void renamed(struct p9 *s, const char *from, const char *to)
-{
-	size_t len = strlen(from);
-	char path[PATH_MAX];
-
-	for (unsigned i = 0; i < BUCKETS; i++)
-		for (struct fid *f = s->bucket[i]; f; f = f->next) {
-			if (strncmp(f->path, from, len) != 0 || (f->path[len] != '/' && f->path[len] != '\0'))
-				continue;
-			/* Where the path became too long, or there is no memory, the fid is lost to its client. */
-			if (f->path[len] == '\0' ? fid_set_path(s, f, to) : join(path, to, f->path + len + 1) ||
-								  fid_set_path(s, f, path))
-				continue;
-		}
-}
-
-/* A fid as an O_PATH descriptor. */
-static int fid_open_path(struct p9 *s, uint32_t number)
-{
-	const struct fid *f = fid_find(s, number);
-
-	return f ? tree_find(&s->tree, f->path) : -EBADF;
-}
-
-/* A fid that is a directory, in which a name is to change. */
-static int fid_open_parent(struct p9 *s, uint32_t number, const char *name)
-{
-	const struct fid *f = fid_find(s, number);
-
-	if (!f)
-		return -EBADF;
-	if (s->readonly)
-		return -EROFS;
-	if (!tree_is_name(name))
-		return -EINVAL;
-	return tree_find_directory(&s->tree, f->path);
-}
+enum { GETATTR_BASIC = 0x7ff, LOCK_UNLOCKED = 2 };
 
 /* ---- sessions, walking ---- */
 
@@ -283,19 +51,19 @@ static int do_version(struct p9 *s, struct in *in, struct out *out)
 	uint32_t max = get32(in);
 	char version[NAME_SIZE];
 
-	get_text(in, version, sizeof version);
+	p9_get_text(in, version, sizeof version);
 	if (in->bad)
 		return -EINVAL;
 	if (max < MESSAGE_MIN)
 		return -EMSGSIZE;
 	for (unsigned i = 0; i < BUCKETS; i++)
 		while (s->bucket[i])
-			fid_clunk(s, s->bucket[i]->number);
+			p9_fid_clunk(s, s->bucket[i]->number);
 	if (max > P9_MESSAGE_MAX)
 		max = P9_MESSAGE_MAX;
 	__atomic_store_n(&s->message_max, max, __ATOMIC_RELAXED);
 	put(out, max, 4);
-	put_text(out, strcmp(version, "9P2000.L") == 0 ? version : "unknown");
+	p9_put_text(out, strcmp(version, "9P2000.L") == 0 ? version : "unknown");
 	return 0;
 }
 
@@ -306,15 +74,15 @@ static int do_attach(struct p9 *s, struct in *in, struct out *out)
 	struct stat st;
 
 	get32(in);
-	get_text(in, text, sizeof text); /* a user's name: the number counts */
-	get_text(in, text, sizeof text); /* a tree's name: there is one */
+	p9_get_text(in, text, sizeof text); /* a user's name: the number counts */
+	p9_get_text(in, text, sizeof text); /* a tree's name: there is one */
 	uid = get32(in);
 	if (in->bad)
 		return -EINVAL;
 	if (fstat(s->tree.root, &st) < 0)
 		return -errno;
-	put_qid(s, out, &st);
-	return fid_new(s, number, "", uid);
+	p9_put_qid(s, out, &st);
+	return p9_fid_new(s, number, "", uid);
 }
 
 /* One step of a walk. */
@@ -328,7 +96,7 @@ static int step(struct p9 *s, char path[PATH_MAX], const char *name, struct stat
 		*(slash ? slash : path) = '\0';
 	} else if (!tree_is_name(name)) {
 		return -ENOENT;
-	} else if ((r = join(path, path, name)) < 0) {
+	} else if ((r = p9_join(path, path, name)) < 0) {
 		return r;
 	}
 	if ((fd = tree_find(&s->tree, path)) < 0)
@@ -343,7 +111,7 @@ static int do_walk(struct p9 *s, struct in *in, struct out *out)
 {
 	uint32_t number = get32(in), new = get32(in);
 	unsigned count = (unsigned)get(in, 2), done = 0;
-	const struct fid *f = fid_find(s, number);
+	const struct fid *f = p9_fid_find(s, number);
 	char path[PATH_MAX], name[NAME_SIZE];
 	size_t at = out->used;
 	struct stat st;
@@ -357,10 +125,10 @@ static int do_walk(struct p9 *s, struct in *in, struct out *out)
 	memcpy(path, f->path, strlen(f->path) + 1);
 	put(out, 0, 2);
 	for (; done < count; done++) {
-		get_text(in, name, sizeof name);
+		p9_get_text(in, name, sizeof name);
 		if ((r = in->bad ? -EINVAL : step(s, path, name, &st)) < 0)
 			break;
-		put_qid(s, out, &st);
+		p9_put_qid(s, out, &st);
 	}
 	if (r < 0 && done == 0)
 		return r;
@@ -370,21 +138,21 @@ static int do_walk(struct p9 *s, struct in *in, struct out *out)
 	if (done < count)
 		return 0; /* not all the way: there is no new fid */
 	if (new == number)
-		fid_clunk(s, number);
-	return fid_new(s, new, path, uid);
+		p9_fid_clunk(s, number);
+	return p9_fid_new(s, new, path, uid);
 }
 
 static int do_clunk(struct p9 *s, struct in *in, struct out *out)
 {
 	(void)out;
-	return fid_clunk(s, get32(in));
+	return p9_fid_clunk(s, get32(in));
 }
 
 /* ---- attributes ---- */
 
 static int do_getattr(struct p9 *s, struct in *in, struct out *out)
 {
-	const struct fid *f = fid_find(s, get32(in));
+	const struct fid *f = p9_fid_find(s, get32(in));
 	struct stat st;
 	int r, fd;
 
@@ -401,7 +169,7 @@ static int do_getattr(struct p9 *s, struct in *in, struct out *out)
 	if (r < 0)
 		return r;
 	put(out, GETATTR_BASIC, 8);
-	put_qid(s, out, &st);
+	p9_put_qid(s, out, &st);
 	put(out, st.st_mode, 4);
 	put(out, st.st_uid, 4);
 	put(out, st.st_gid, 4);
@@ -413,8 +181,6 @@ static int do_getattr(struct p9 *s, struct in *in, struct out *out)
 	put_bytes(out, rest, sizeof rest);
 	return 0;
 }
-
-static mode_t safe_mode(uint32_t mode, bool directory) { return mode & (directory ? 07777 : 01777); }
 
 static struct timespec time_to_set(uint32_t valid, uint32_t set, uint32_t to, uint64_t seconds, uint64_t ns)
 {
@@ -463,13 +229,13 @@ static int set_attributes(const struct p9 *s, int fd, int open_fd, struct in *in
 static int do_setattr(struct p9 *s, struct in *in, struct out *out)
 {
 	uint32_t number = get32(in);
-	const struct fid *f = fid_find(s, number);
+	const struct fid *f = p9_fid_find(s, number);
 	int fd;
 
 	(void)out;
 	if (s->readonly)
 		return -EROFS;
-	if ((fd = fid_open_path(s, number)) < 0)
+	if ((fd = p9_fid_open_path(s, number)) < 0)
 		return fd;
 	int r = set_attributes(s, fd, f->fd, in);
 	close(fd);
@@ -479,7 +245,7 @@ static int do_setattr(struct p9 *s, struct in *in, struct out *out)
 static int do_statfs(struct p9 *s, struct in *in, struct out *out)
 {
 	struct statfs st;
-	int fd = fid_open_path(s, get32(in)), r;
+	int fd = p9_fid_open_path(s, get32(in)), r;
 
 	if (fd < 0)
 		return fd;
@@ -500,7 +266,7 @@ static int do_statfs(struct p9 *s, struct in *in, struct out *out)
 static int do_readlink(struct p9 *s, struct in *in, struct out *out)
 {
 	char target[PATH_MAX];
-	int fd = fid_open_path(s, get32(in));
+	int fd = p9_fid_open_path(s, get32(in));
 
 	if (fd < 0)
 		return fd;
@@ -510,7 +276,7 @@ static int do_readlink(struct p9 *s, struct in *in, struct out *out)
 	if (r < 0)
 		return r;
 	target[n] = '\0';
-	put_text(out, target);
+	p9_put_text(out, target);
 	return 0;
 }
 
@@ -524,13 +290,13 @@ static int host_flags(const struct p9 *s, uint32_t flags, int *host)
 
 static void put_open(const struct p9 *s, struct out *out, const struct stat *st)
 {
-	put_qid(s, out, st);
+	p9_put_qid(s, out, st);
 	put(out, 0, 4); /* no unit of I/O but the message's size */
 }
 
 static int do_lopen(struct p9 *s, struct in *in, struct out *out)
 {
-	struct fid *f = fid_find(s, get32(in));
+	struct fid *f = p9_fid_find(s, get32(in));
 	uint32_t flags = get32(in);
 	struct stat st;
 	int found, fd, host, r;
@@ -563,12 +329,12 @@ static int do_lopen(struct p9 *s, struct in *in, struct out *out)
 static int do_lcreate(struct p9 *s, struct in *in, struct out *out)
 {
 	uint32_t number = get32(in), flags, mode, gid;
-	struct fid *f = fid_find(s, number);
+	struct fid *f = p9_fid_find(s, number);
 	char name[NAME_SIZE], path[PATH_MAX];
 	struct stat st;
 	int directory, fd, host, r;
 
-	get_text(in, name, sizeof name);
+	p9_get_text(in, name, sizeof name);
 	flags = get32(in);
 	mode = get32(in);
 	gid = get32(in);
@@ -578,9 +344,9 @@ static int do_lcreate(struct p9 *s, struct in *in, struct out *out)
 		return -EBADF;
 	if (s->open == s->open_max)
 		return -ENFILE;
-	if ((r = host_flags(s, flags, &host)) < 0 || (r = join(path, f->path, name)) < 0)
+	if ((r = host_flags(s, flags, &host)) < 0 || (r = p9_join(path, f->path, name)) < 0)
 		return r;
-	if ((directory = fid_open_parent(s, number, name)) < 0)
+	if ((directory = p9_fid_open_parent(s, number, name)) < 0)
 		return directory;
 	fd = tree_create(directory, name, host, safe_mode(mode, false));
 	close(directory);
@@ -589,7 +355,7 @@ static int do_lcreate(struct p9 *s, struct in *in, struct out *out)
 	/* The client has applied its own mask to the mode. */
 	if (s->root && fchown(fd, f->uid, gid) < 0)
 		r = -errno;
-	if (r < 0 || fchmod(fd, safe_mode(mode, false)) < 0 || fstat(fd, &st) < 0 || (r = fid_set_path(s, f, path)) < 0) {
+	if (r < 0 || fchmod(fd, safe_mode(mode, false)) < 0 || fstat(fd, &st) < 0 || (r = p9_fid_set_path(s, f, path)) < 0) {
 		r = r < 0 ? r : -errno;
 		close(fd);
 		return r;
@@ -600,10 +366,10 @@ static int do_lcreate(struct p9 *s, struct in *in, struct out *out)
 	return 0;
 }
 
-/* An open fid, to be used without the lock; fid_put afterwards. */
+/* An open fid, to be used without the lock; p9_fid_put afterwards. */
 static struct fid *fid_borrow(struct p9 *s, uint32_t number)
 {
-	struct fid *f = fid_find(s, number);
+	struct fid *f = p9_fid_find(s, number);
 
 	if (!f || f->fd < 0)
 		return NULL;
@@ -620,7 +386,7 @@ static int do_read(struct p9 *s, struct in *in, struct out *out)
 	if (!f)
 		return -EBADF;
 	if (in->bad || offset > INT64_MAX || room < 4) {
-		fid_put(s, f);
+		p9_fid_put(s, f);
 		return -EINVAL;
 	}
 	if (count > room - 4)
@@ -629,7 +395,7 @@ static int do_read(struct p9 *s, struct in *in, struct out *out)
 	ssize_t n = pread(f->fd, out->at + out->used + 4, count, (off_t)offset);
 	int r = n < 0 ? -errno : 0;
 	pthread_mutex_lock(&s->lock);
-	fid_put(s, f);
+	p9_fid_put(s, f);
 	if (r < 0)
 		return r;
 	put(out, (uint64_t)n, 4);
@@ -646,14 +412,14 @@ static int do_write(struct p9 *s, struct in *in, struct out *out)
 	if (!f)
 		return -EBADF;
 	if (in->bad || offset > INT64_MAX || count > in->left) {
-		fid_put(s, f);
+		p9_fid_put(s, f);
 		return -EINVAL;
 	}
 	pthread_mutex_unlock(&s->lock);
 	ssize_t n = pwrite(f->fd, in->at, count, (off_t)offset);
 	int r = n < 0 ? -errno : 0;
 	pthread_mutex_lock(&s->lock);
-	fid_put(s, f);
+	p9_fid_put(s, f);
 	if (r < 0)
 		return r;
 	put(out, (uint64_t)n, 4);
@@ -672,7 +438,7 @@ static int do_fsync(struct p9 *s, struct in *in, struct out *out)
 	pthread_mutex_unlock(&s->lock);
 	int r = (data_only ? fdatasync(f->fd) : fsync(f->fd)) < 0 ? -errno : 0;
 	pthread_mutex_lock(&s->lock);
-	fid_put(s, f);
+	p9_fid_put(s, f);
 	return r;
 }
 
@@ -685,7 +451,7 @@ static int do_readdir(struct p9 *s, struct in *in, struct out *out)
 		uint8_t type;
 		char name[];
 	} __attribute__((packed));
-	const struct fid *f = fid_find(s, get32(in));
+	const struct fid *f = p9_fid_find(s, get32(in));
 	uint64_t offset = get(in, 8), count = get32(in);
 	size_t start = out->used, end;
 	uint8_t entries[8192];
@@ -711,7 +477,7 @@ static int do_readdir(struct p9 *s, struct in *in, struct out *out)
 			put(out, e->number, 8);
 			put(out, (uint64_t)e->next, 8);
 			put(out, e->type, 1);
-			put_text(out, e->name);
+			p9_put_text(out, e->name);
 			at += e->size;
 		}
 	if (n < 0)
@@ -721,231 +487,11 @@ done:
 	return 0;
 }
 
-/* ---- names ---- */
-
-/* What was just made at `name`: its owner and mode as the client wants them, and its qid. mode 0: left alone. */
-static int finish_new(struct p9 *s, int directory, const char *name, uint32_t mode, uint32_t uid, uint32_t gid,
-		      struct out *out)
-{
-	const struct tree below = {directory};
-	struct stat st;
-	int r = 0, fd = tree_find(&below, name);
-
-	if (fd < 0)
-		return fd;
-	if (s->root && fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0)
-		r = -errno;
-	if (r == 0 && fstat(fd, &st) < 0)
-		r = -errno;
-	if (r == 0 && mode)
-		r = tree_chmod(fd, safe_mode(mode, S_ISDIR(st.st_mode)));
-	close(fd);
-	if (r == 0)
-		put_qid(s, out, &st);
-	return r;
-}
-
-static int do_mkdir(struct p9 *s, struct in *in, struct out *out)
-{
-	uint32_t number = get32(in), mode, gid;
-	char name[NAME_SIZE];
-
-	get_text(in, name, sizeof name);
-	mode = get32(in);
-	gid = get32(in);
-	int directory = in->bad ? -EINVAL : fid_open_parent(s, number, name), r;
-	if (directory < 0)
-		return directory;
-	r = mkdirat(directory, name, 0700) < 0 ? -errno
-					       : finish_new(s, directory, name, mode, fid_find(s, number)->uid, gid, out);
-	close(directory);
-	return r;
-}
-
-static int do_mknod(struct p9 *s, struct in *in, struct out *out)
-{
-	uint32_t number = get32(in), mode, gid;
-	char name[NAME_SIZE];
-
-	get_text(in, name, sizeof name);
-	mode = get32(in);
-	get(in, 8); /* a device's number */
-	gid = get32(in);
-	int directory = in->bad ? -EINVAL : fid_open_parent(s, number, name), r;
-	if (directory < 0)
-		return directory;
-	if (S_ISCHR(mode) || S_ISBLK(mode))
-		r = -EPERM;
-	else if (mknodat(directory, name, (mode & S_IFMT) | 0600, 0) < 0)
-		r = -errno;
-	else
-		r = finish_new(s, directory, name, mode, fid_find(s, number)->uid, gid, out);
-	close(directory);
-	return r;
-}
-
-static int do_symlink(struct p9 *s, struct in *in, struct out *out)
-{
-	uint32_t number = get32(in), gid;
-	char name[NAME_SIZE], target[PATH_MAX];
-
-	get_text(in, name, sizeof name);
-	get_text(in, target, sizeof target);
-	gid = get32(in);
-	int directory = in->bad ? -EINVAL : fid_open_parent(s, number, name), r;
-	if (directory < 0)
-		return directory;
-	r = symlinkat(target, directory, name) < 0
-		    ? -errno
-		    : finish_new(s, directory, name, 0, fid_find(s, number)->uid, gid, out);
-	close(directory);
-	return r;
-}
-
-static int do_link(struct p9 *s, struct in *in, struct out *out)
-{
-	uint32_t parent = get32(in), number = get32(in);
-	char name[NAME_SIZE];
-	int directory, found, r;
-
-	(void)out;
-	get_text(in, name, sizeof name);
-	if (in->bad)
-		return -EINVAL;
-	if ((directory = fid_open_parent(s, parent, name)) < 0)
-		return directory;
-	r = found = fid_open_path(s, number);
-	if (found >= 0) {
-		r = tree_link(found, directory, name);
-		close(found);
-	}
-	close(directory);
-	return r;
-}
-
-static int remove_at(int directory, const char *name, bool is_directory)
-{
-	return unlinkat(directory, name, is_directory ? AT_REMOVEDIR : 0) < 0 ? -errno : 0;
-}
-
-static int do_unlinkat(struct p9 *s, struct in *in, struct out *out)
-{
-	uint32_t number = get32(in), flags;
-	char name[NAME_SIZE];
-
-	(void)out;
-	get_text(in, name, sizeof name);
-	flags = get32(in);
-	int directory = in->bad ? -EINVAL : fid_open_parent(s, number, name);
-	if (directory < 0)
-		return directory;
-	int r = remove_at(directory, name, flags & UNLINK_DIRECTORY);
-	close(directory);
-	return r;
-}
-
-/* A fid's directory, and its name in it. */
-static int open_own_parent(struct p9 *s, const struct fid *f, const char **name)
-{
-	const char *slash = strrchr(f->path, '/');
-	char parent[PATH_MAX];
-
-	if (s->readonly)
-		return -EROFS;
-	if (!*f->path)
-		return -EBUSY; /* the root itself */
-	*name = slash ? slash + 1 : f->path;
-	size_t len = slash ? (size_t)(slash - f->path) : 0;
-	memcpy(parent, f->path, len);
-	parent[len] = '\0';
-	return tree_find_directory(&s->tree, parent);
-}
-
-/* The fid is gone, whether the file is or not. */
-static int do_remove(struct p9 *s, struct in *in, struct out *out)
-{
-	uint32_t number = get32(in);
-	const struct fid *f = fid_find(s, number);
-	const char *name;
-
-	(void)out;
-	if (!f)
-		return -EBADF;
-	int directory = open_own_parent(s, f, &name), r = directory;
-	if (directory >= 0) {
-		r = remove_at(directory, name, false);
-		if (r == -EISDIR)
-			r = remove_at(directory, name, true);
-		close(directory);
-	}
-	fid_clunk(s, number);
-	return r;
-}
-
-/* Moves `from`, in directory `old` as `old_name`, to `name` in the directory that is fid `parent`. */
-static int move(struct p9 *s, int old, const char *old_name, const char *from, uint32_t parent, const char *name)
-{
-	char source[PATH_MAX], target[PATH_MAX];
-	int directory = fid_open_parent(s, parent, name), r;
-
-	if (directory < 0)
-		return directory;
-	r = join(target, fid_find(s, parent)->path, name);
-	if (r == 0 && renameat(old, old_name, directory, name) < 0)
-		r = -errno;
-	close(directory);
-	if (r < 0)
-		return r;
-	memcpy(source, from, strlen(from) + 1); /* it may be a fid's own path */
-	renamed(s, source, target);
-	return 0;
-}
-
-static int do_rename(struct p9 *s, struct in *in, struct out *out)
-{
-	const struct fid *f = fid_find(s, get32(in));
-	uint32_t parent = get32(in);
-	char name[NAME_SIZE];
-	const char *old_name;
-
-	(void)out;
-	get_text(in, name, sizeof name);
-	if (in->bad)
-		return -EINVAL;
-	if (!f)
-		return -EBADF;
-	int old = open_own_parent(s, f, &old_name);
-	if (old < 0)
-		return old;
-	int r = move(s, old, old_name, f->path, parent, name);
-	close(old);
-	return r;
-}
-
-static int do_renameat(struct p9 *s, struct in *in, struct out *out)
-{
-	uint32_t old_parent = get32(in), parent;
-	char old_name[NAME_SIZE], name[NAME_SIZE], from[PATH_MAX];
-
-	(void)out;
-	get_text(in, old_name, sizeof old_name);
-	parent = get32(in);
-	get_text(in, name, sizeof name);
-	int old = in->bad ? -EINVAL : fid_open_parent(s, old_parent, old_name);
-	if (old < 0)
-		return old;
-	int r = join(from, fid_find(s, old_parent)->path, old_name);
-	if (r == 0)
-		r = move(s, old, old_name, from, parent, name);
-	close(old);
-	return r;
-}
-
 /* ---- locks ---- */
 
 static int do_lock(struct p9 *s, struct in *in, struct out *out)
 {
-	const struct fid *f = fid_find(s, get32(in));
+	const struct fid *f = p9_fid_find(s, get32(in));
 
 	if (!f || f->fd < 0)
 		return -EBADF;
@@ -955,12 +501,12 @@ static int do_lock(struct p9 *s, struct in *in, struct out *out)
 
 static int do_getlock(struct p9 *s, struct in *in, struct out *out)
 {
-	const struct fid *f = fid_find(s, get32(in));
+	const struct fid *f = p9_fid_find(s, get32(in));
 	char client[NAME_SIZE];
 
 	get(in, 1);
 	uint64_t start = get(in, 8), len = get(in, 8), process = get32(in);
-	get_text(in, client, sizeof client);
+	p9_get_text(in, client, sizeof client);
 	if (in->bad)
 		return -EINVAL;
 	if (!f || f->fd < 0)
@@ -969,7 +515,7 @@ static int do_getlock(struct p9 *s, struct in *in, struct out *out)
 	put(out, start, 8);
 	put(out, len, 8);
 	put(out, process, 4);
-	put_text(out, client);
+	p9_put_text(out, client);
 	return 0;
 }
 
@@ -988,12 +534,12 @@ static const struct {
 	uint8_t type; /* of the request; its reply is one more */
 	int (*handle)(struct p9 *s, struct in *in, struct out *out); /* s->lock held; 0 or -errno */
 } handlers[] = {
-	{TSTATFS, do_statfs}, {TLOPEN, do_lopen}, {TLCREATE, do_lcreate}, {TSYMLINK, do_symlink}, {TMKNOD, do_mknod},
-	{TRENAME, do_rename}, {TREADLINK, do_readlink}, {TGETATTR, do_getattr}, {TSETATTR, do_setattr},
-	{TREADDIR, do_readdir}, {TFSYNC, do_fsync}, {TLOCK, do_lock}, {TGETLOCK, do_getlock}, {TLINK, do_link},
-	{TMKDIR, do_mkdir}, {TRENAMEAT, do_renameat}, {TUNLINKAT, do_unlinkat}, {TVERSION, do_version},
+	{TSTATFS, do_statfs}, {TLOPEN, do_lopen}, {TLCREATE, do_lcreate}, {TSYMLINK, p9_symlink}, {TMKNOD, p9_mknod},
+	{TRENAME, p9_rename}, {TREADLINK, do_readlink}, {TGETATTR, do_getattr}, {TSETATTR, do_setattr},
+	{TREADDIR, do_readdir}, {TFSYNC, do_fsync}, {TLOCK, do_lock}, {TGETLOCK, do_getlock}, {TLINK, p9_link},
+	{TMKDIR, p9_mkdir}, {TRENAMEAT, p9_renameat}, {TUNLINKAT, p9_unlinkat}, {TVERSION, do_version},
 	{TATTACH, do_attach}, {P9_TFLUSH, do_flush}, {TWALK, do_walk}, {TREAD, do_read}, {TWRITE, do_write},
-	{TCLUNK, do_clunk}, {TREMOVE, do_remove},
+	{TCLUNK, do_clunk}, {TREMOVE, p9_remove},
 };
 
 static int dispatch(struct p9 *s, uint8_t type, struct in *in, struct out *out)
@@ -1075,7 +621,7 @@ void p9_reset(struct p9 *s)
 {
 	for (unsigned i = 0; i < BUCKETS; i++)
 		while (s->bucket[i])
-			fid_clunk(s, s->bucket[i]->number);
+			p9_fid_clunk(s, s->bucket[i]->number);
 	s->message_max = P9_MESSAGE_MAX;
 }
 
