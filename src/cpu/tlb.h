@@ -59,8 +59,8 @@ struct tlb {
 };
 
 /*
- * Where indirect branches go in translated code: direct mapped, a table for each mode that code may run
- * in. A hit when  target + entry[i].minus_target == 0,  i a hash of the target. The translator's
+ * Where indirect branches go in translated code: a table for each mode that code may run in. A hit when
+ * target + entry[i].minus_target == 0,  i one of two hashes of the target. The translator's
  * own (engine/bt); it lies here to be in reach of generated code.
  */
 #define BRANCH_MODES 7
