@@ -6,7 +6,8 @@
  * The gate in the interrupt line that OUT2 works on a PC's board is always open: there are systems that
  * never open it. The host sends only to a guest that listens, so that what is typed while it boots waits in
  * the host: one that asserts RTS, or that keeps the receive interrupt enabled for a while (drivers
- * that probe enable it for a moment, and throw away what comes then).
+ * that probe enable it for a moment, and throw away what comes then), or that looks at the line status again and again
+ * without anything to send, as firmware that polls does.
  *
  * Called under vm->lock. Source: National Semiconductor PC16550D data sheet.
  */
@@ -26,6 +27,7 @@
 #define OUT_BATCH 4096 /* handed over at once */
 #define OUT_DELAY_NS 1000000 /* or after this time */
 #define CLOCK_HZ 1843200 /* 16 times the highest baud rate */
+#define LISTEN_LOOKS 64 /* at the line status, in a row and in vain */
 #define LISTEN_NS 100000000 /* the receive interrupt enabled that long, without RTS: the guest listens */
 #define TIMEOUT_CHARACTERS 4
 #define TIMEOUT_MIN_NS 100000
@@ -82,6 +84,7 @@ struct uart {
 	uint8_t errors;       /* LSR_ERRORS of the character at the top, and overruns */
 	bool thre_interrupt;  /* THR became empty, and IIR has not said so yet */
 	bool timeout;         /* characters wait below the trigger level */
+	unsigned looks;       /* at the line status, in vain, in a row; stays at LISTEN_LOOKS */
 	bool listens;         /* the receive interrupt has been enabled for LISTEN_NS */
 	bool blocked;         /* the host was told that it cannot send */
 	unsigned rx_first, rx_count; /* ring */
@@ -229,7 +232,7 @@ static void listen_fired(void *opaque)
 
 size_t uart_can_receive(const struct uart *u)
 {
-	if ((u->mcr & MCR_LOOP) || !((u->mcr & MCR_RTS) || u->listens))
+	if ((u->mcr & MCR_LOOP) || !((u->mcr & MCR_RTS) || u->listens || u->looks == LISTEN_LOOKS))
 		return 0;
 	return (fifo_enabled(u) ? FIFO_SIZE : 1) - u->rx_count;
 }
@@ -306,6 +309,8 @@ static void transmit(struct uart *u, uint8_t c)
 	}
 	if (u->out_count == OUT_SIZE) /* the host has been stuck for long, and the guest does not wait */
 		return;
+	if (u->looks < LISTEN_LOOKS)
+		u->looks = 0;
 	u->out[(u->out_first + u->out_count++) % OUT_SIZE] = c;
 	u->thre_interrupt = transmitter_ready(u);
 	if (u->out_stalled)
@@ -358,6 +363,8 @@ static uint8_t read_lsr(struct uart *u)
 	uint8_t value = u->errors | (u->rx_count ? LSR_DR : 0) | (error_in_fifo(u) ? LSR_FIFO_ERROR : 0) |
 			(transmitter_ready(u) ? LSR_THRE | LSR_TEMT : 0);
 
+	if (value == (LSR_THRE | LSR_TEMT) && u->looks < LISTEN_LOOKS)
+		u->looks++;
 	u->errors = 0;
 	if (u->rx_count)
 		u->rx_errors[u->rx_first] = 0; /* the one at the top has been seen */
@@ -414,6 +421,7 @@ static void write_ier(struct uart *u, uint8_t value)
 	uint8_t enabled = value & (uint8_t)~u->ier;
 
 	u->ier = value & IER_BITS;
+	u->looks = 0;
 	if (enabled & IER_RDI)
 		timer_arm(&u->listen_timer, timer_queue_now(u->timers) + LISTEN_NS);
 	if (!(value & IER_RDI)) {
@@ -481,6 +489,7 @@ void uart_reset(struct uart *u)
 	u->divisor = CLOCK_HZ / 16 / 9600;
 	u->msr = modem_inputs(u);
 	u->thre_interrupt = u->listens = false;
+	u->looks = 0;
 	timer_cancel(&u->listen_timer);
 	clear_receiver(u);
 	update(u);

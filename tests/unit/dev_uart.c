@@ -201,6 +201,29 @@ static void output_pressure(void)
 	stop();
 }
 
+/* Firmware that polls, with neither RTS nor an interrupt. */
+static void polling(void)
+{
+	start();
+	for (unsigned i = 0; i < 1000; i++) { /* output alone is no listening */
+		inb(LSR);
+		outb(THR, 'x');
+		inb(LSR);
+	}
+	CHECK_EQ(receive("lost?"), 0);
+	for (unsigned i = 0; i < 100; i++)
+		inb(LSR);
+	CHECK_EQ(ready_calls, 1);
+	CHECK_EQ(receive("a"), 1);
+	CHECK_EQ(inb(LSR), 0x61);
+	CHECK_EQ(inb(THR), 'a');
+	CHECK_EQ(receive("b"), 1);
+	outb(IER, 0); /* somebody else takes over */
+	CHECK_EQ(inb(THR), 'b');
+	CHECK_EQ(receive("lost?"), 0);
+	stop();
+}
+
 static void reception(void)
 {
 	start();
@@ -403,6 +426,7 @@ int main(void)
 	transmission_without_iir();
 	output_pressure();
 	reception();
+	polling();
 	priorities_and_errors();
 	loopback();
 	hostile();
