@@ -138,6 +138,25 @@ void chipset_set_up(struct vm *vm)
 	bus_write(&vm->pio, ELCR_PORT, 2, ELCR_LEVELS);
 }
 
+/* The last address above 4 GiB that a function has, if firmware went beyond the window. */
+static uint64_t high_last(const struct vm *vm, const struct pci_windows *w)
+{
+	uint64_t last = w->high_last;
+
+	for (unsigned devfn = 0; devfn < 256; devfn++) {
+		const struct pci_device *d = pci_bus_device(vm->pc->pci, devfn);
+
+		for (unsigned n = 0; d && n < PCI_BARS; n++) {
+			const struct pci_bar *bar = &d->bar[n];
+
+			if (bar->mapped && bar->kind != PCI_BAR_IO && bar->address >= w->high_first &&
+			    bar->address + bar->size - 1 > last)
+				last = (bar->address + bar->size - 1) | (PCI_HIGH_ALIGN - 1);
+		}
+	}
+	return w->high_first ? last : 0;
+}
+
 void chipset_describe(struct vm *vm, struct acpi_config *acpi)
 {
 	struct chipset *c = &vm->pc->chipset;
@@ -147,15 +166,15 @@ void chipset_describe(struct vm *vm, struct acpi_config *acpi)
 		.low_first = c->windows.low_first,
 		.low_last = c->windows.low_last,
 		.high_first = c->windows.high_first,
-		.high_last = c->windows.high_last,
+		.high_last = high_last(vm, &c->windows),
 		.io_first = PCI_IO_FIRST,
-		.ecam = q35 ? MCH_ECAM_BASE : 0,
+		.ecam = !q35 ? 0 : c->mch.ecam && c->mch.ecam <= UINT32_MAX ? c->mch.ecam : MCH_ECAM_BASE,
 		.isa_slot = q35 ? ICH9_SLOT : PIIX_SLOT,
 		.gsi = q35 ? ich9_gsi : piix_irq,
 		.pic_irq = q35 ? ich9_irq : NULL,
 	};
 	acpi->pci = &c->acpi;
+	/* Where firmware has put things; it asks for the tables when it has. */
 	acpi->pm = chipset_pm_layout(c->type);
-	/* Where firmware has put them; it asks for the tables when it has. */
 	acpi->pm_base = pm_base(vm->pc->pm) ? pm_base(vm->pc->pm) : PM_BASE;
 }
