@@ -1,7 +1,7 @@
 /*
  * Requests: a queue, worker threads that take from it, and the way of their results to the I/O thread. See block.h.
  *
- * Reads and writes whose place in a file is known without waiting go to io_uring instead, where the host allows it: the
+ * Reads, and writes past the page cache, whose place in a file is known without waiting go to io_uring instead, where the host allows it: the
  * I/O thread starts them without vm->lock, many with one system call, and what the host's page cache has is copied right
  * then. Whatever does not end as it should is done again by a worker, who finds out why.
  *
@@ -23,6 +23,7 @@
 #include "util/loop.h"
 
 #define WORKERS_MAX 8u
+#define WRITERS_MAX 2u /* so many may be at a write before another worker is woken for one */
 
 /* Requests in order of arrival. */
 struct list {
@@ -39,10 +40,12 @@ struct block {
 	pthread_cond_t work, ended_one;
 	struct list queue, ended; /* under lock */
 	unsigned idle, workers;   /* under lock */
+	unsigned writers;         /* under lock: workers at a write */
 	bool closing;             /* under lock */
 	struct list pending;      /* under lock: for the ring */
 	pthread_mutex_t ring_lock;
 	struct uring *uring; /* NULL: workers do everything */
+	bool ring_writes;    /* writes too: they go past the page cache, where the kernel has workers for each at best */
 	unsigned on_ring;    /* under ring_lock */
 	struct loop_work ring_work;
 	struct loop_fd ring_fd;
@@ -146,9 +149,12 @@ static void *worker_main(void *opaque)
 		}
 		if (!(r = list_take(&b->queue)))
 			break;
+		bool writes = r->op == BLOCK_WRITE;
+		b->writers += writes;
 		pthread_mutex_unlock(&b->lock);
 		int result = perform(b, r);
 		pthread_mutex_lock(&b->lock);
+		b->writers -= writes;
 		end(b, r, result);
 	}
 	pthread_mutex_unlock(&b->lock);
@@ -178,6 +184,9 @@ static int check(const struct block *b, const struct block_request *r)
 static void give_to_worker(struct block *b, struct block_request *r)
 {
 	list_add(&b->queue, r);
+	/* The writers come by when they are done: more would only wait for each other, for the file. */
+	if (r->op == BLOCK_WRITE && b->writers >= WRITERS_MAX)
+		return;
 	if (b->idle)
 		pthread_cond_signal(&b->work);
 	else if (b->workers < WORKERS_MAX && pthread_create(&b->worker[b->workers], NULL, worker_main, b) == 0)
@@ -187,7 +196,7 @@ static void give_to_worker(struct block *b, struct block_request *r)
 void block_submit(struct block *b, struct block_request *r)
 {
 	int result = check(b, r);
-	bool ring = b->uring && (r->op == BLOCK_READ || r->op == BLOCK_WRITE) && r->iov_count <= IOV_MAX;
+	bool ring = b->uring && (r->op == BLOCK_READ || (r->op == BLOCK_WRITE && b->ring_writes)) && r->iov_count <= IOV_MAX;
 
 	r->block = b;
 	b->in_flight++;
@@ -377,6 +386,7 @@ static void start_ring(struct block *b)
 {
 	if (!(b->uring = uring_new()))
 		return;
+	b->ring_writes = b->cache == BLOCK_NONE;
 	b->ring_work = (struct loop_work){.run = ring_work, .opaque = b};
 	b->ring_fd = (struct loop_fd){.fd = uring_fd(b->uring), .events = POLLIN, .ready = ring_ready, .opaque = b};
 	loop_add_fd(b->loop, &b->ring_fd);

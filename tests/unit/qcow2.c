@@ -299,6 +299,7 @@ static void test_snapshots(const char *options)
 /* Generations of each block, in memory that outlives the writer. */
 struct witness {
 	uint64_t written[BLOCKS], flushed[BLOCKS];
+	uint64_t flushes;
 };
 
 static void stamp(uint8_t *p, uint64_t block, uint64_t generation)
@@ -358,6 +359,7 @@ static void write_until_killed(const char *path, struct witness *w, uint64_t gen
 			if (run(b, BLOCK_FLUSH, 0, NULL, 0) != 0)
 				_exit(1);
 			memcpy(w->flushed, ended, sizeof ended);
+			__atomic_add_fetch(&w->flushes, 1, __ATOMIC_RELEASE);
 		}
 	}
 }
@@ -379,7 +381,11 @@ static void test_kills(const char *options, unsigned kills)
 				random64();
 			write_until_killed(path, w, generation);
 		}
-		usleep(2000 + random64() % 60000);
+		/* However slow the host is, something was flushed. */
+		uint64_t before = __atomic_load_n(&w->flushes, __ATOMIC_ACQUIRE);
+		for (unsigned i = 0; i < 10000 && __atomic_load_n(&w->flushes, __ATOMIC_ACQUIRE) == before; i++)
+			usleep(1000);
+		usleep(random64() % 60000);
 		kill(pid, SIGKILL);
 		CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
 		if (!is_sound(path, true)) {
