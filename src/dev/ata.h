@@ -2,10 +2,10 @@
  * An ATA drive: a disk, or a CD-ROM drive behind the PACKET command. It has the registers and the command set; the
  * controller in front of it (ide.c, ahci.c) has the bus, the interrupts and the DMA engine.
  *
- * A command runs: ata_drive_execute with the registers filled in; then, if data is to be moved, the drive calls ops->pio
- * (a block of data is in, or wanted in, its buffer: ata_drive_pio_read and _write) or ops->dma (the controller calls
- * ata_drive_dma when it is ready); and at last ops->finished. Any of these may come before ata_drive_execute returns, or
- * later on the I/O thread. Everything is called under vm->lock.
+ * A command runs: ata_drive_execute with the registers filled in; then, if data is to be moved, the drive calls
+ * ops->pio (a block of data is in, or wanted in, its buffer: ata_drive_pio_read and _write) or ops->dma (the
+ * controller calls ata_drive_dma when it is ready); and at last ops->finished. Any of these may come before
+ * ata_drive_execute returns, or later on the I/O thread. Everything is called under vm->lock.
  *
  * Sources: ATA/ATAPI-6 (T13/1410D), ATA8-ACS (T13/1699D) for queued commands and DATA SET MANAGEMENT.
  */
@@ -57,7 +57,7 @@ struct ata_registers {
 struct ata_drive_ops {
 	/* The command has ended: status and error say how. PIO reads and DEVICE RESET end without an interrupt. */
 	void (*finished)(void *opaque, bool interrupt);
-	/* DRQ is set for a block of PIO data. NULL: the drive moves PIO data as DMA (d->pio tells), as over a SATA link. */
+	/* DRQ is set for a block of PIO data. NULL: the drive moves it as DMA (d->pio tells), as over a SATA link. */
 	void (*pio)(void *opaque, bool interrupt);
 	/* Data waits for ata_drive_dma. */
 	void (*dma)(void *opaque);
@@ -112,10 +112,10 @@ struct ata_drive {
 	bool on_disk;  /* data comes from or goes to the disk; else it is in the buffer, all of it */
 	bool fua;
 	bool wants_packet; /* of ATA_PIO_OUT: it is the PACKET command's packet */
-	uint64_t offset, left; /* bytes of the disk that are not in the buffer yet, or that the buffer does not hold yet */
+	uint64_t offset, left; /* bytes of the disk that have not been in the buffer yet */
 	uint32_t drq_size;     /* bytes a DRQ block */
 	uint32_t at, drq_end, filled; /* in the buffer: the host is here; this DRQ block ends; data ends */
-	void (*received)(struct ata_drive *d); /* the host's data is in the buffer, d->filled bytes. NULL: to the disk */
+	void (*received)(struct ata_drive *d); /* the host's data, d->filled bytes. NULL: to the disk */
 	void (*then)(struct ata_drive *d); /* when `request` has succeeded */
 	uint32_t trim_at; /* DATA SET MANAGEMENT: in the buffer */
 	/* the disk's */
@@ -145,8 +145,8 @@ void ata_drive_cancel(struct ata_drive *d);
 void ata_drive_execute(struct ata_drive *d);
 /* The packet of a PACKET command that the controller got by another way than PIO. Instead of ata_drive_execute. */
 void ata_drive_packet(struct ata_drive *d, const uint8_t packet[ATA_PACKET_SIZE]);
-/* READ and WRITE FPDMA QUEUED. `table` is copied. 0: ops->queued_finished will be called; -EINVAL: not such a command, or
- * outside the disk; -errno as ata_transfer_start. */
+/* READ and WRITE FPDMA QUEUED. `table` is copied. 0: ops->queued_finished will be called; -EINVAL: not such a command,
+ * or outside the disk; -errno as ata_transfer_start. */
 int ata_drive_queue(struct ata_drive *d, const struct ata_registers *regs, const struct ata_table *table);
 
 /* In ATA_PIO_IN and ATA_PIO_OUT: `size` bytes, 2 or 4, little end first. Elsewhere: ones, and nothing. */
@@ -156,8 +156,8 @@ void ata_drive_pio_write(struct ata_drive *d, uint32_t value, unsigned size);
 void ata_drive_dma(struct ata_drive *d);
 /* The command ends with an error, after ops->dma_failed. */
 void ata_drive_abort(struct ata_drive *d);
-/* DMA was stopped in the middle of a command: what is under way is forgotten (waits for the disk). The drive stays as it
- * is, until it is reset. */
+/* DMA was stopped in the middle of a command: what is under way is forgotten (waits for the disk). The drive stays as
+ * it is, until it is reset. */
 void ata_drive_stop_dma(struct ata_drive *d);
 
 /* ---- between ata.c, ata_command.c, ata_identify.c and atapi.c ---- */
@@ -173,8 +173,8 @@ void ata_receive(struct ata_drive *d, uint32_t len, uint32_t drq_size, bool pio,
 /* Moves a range of the disk. */
 void ata_move_disk(struct ata_drive *d, bool to_host, uint64_t offset, uint64_t len, uint32_t drq_size, bool pio);
 
-/* Starts a request of the disk, with `len` bytes of the buffer if it is one of data. `then` comes when it has succeeded;
- * if it has not, the command has ended with an error. */
+/* Starts a request of the disk, with `len` bytes of the buffer if it is one of data. `then` comes when it has
+ * succeeded; if it has not, the command has ended with an error. */
 void ata_disk(struct ata_drive *d, enum block_op op, uint64_t offset, uint64_t len, void (*then)(struct ata_drive *d));
 /* The range of a command, in sectors. False: it is not on the disk. */
 bool ata_range(const struct ata_drive *d, const struct ata_registers *r, bool ext, uint64_t *lba, uint32_t *count);

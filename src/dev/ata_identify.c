@@ -1,8 +1,8 @@
 /*
  * What ATA drives tell of themselves: IDENTIFY DEVICE, IDENTIFY PACKET DEVICE, SMART and the logs. See ata.h.
  *
- * Sources: ATA/ATAPI-6 sections 8.15, 8.16 and 8.54; ATA8-ACS annex A for the log pages. SMART's attributes have the layout
- * that all drives share (SFF-8035i).
+ * Sources: ATA/ATAPI-6 sections 8.15, 8.16 and 8.54; ATA8-ACS annex A for the log pages. SMART's attributes have the
+ * layout that all drives share (SFF-8035i).
  */
 #include <string.h>
 
@@ -50,9 +50,10 @@ static void put_modes(const struct ata_drive *d, uint8_t *buf)
 	put_word(buf, 80, d->config.sata ? 0x1f0 : 0x70); /* ATA/ATAPI-4 to 6; to ACS */
 	if (d->config.sata) {
 		put_word(buf, 88, 0x7f | (mode >> 4 == 4 ? 0x100u << (mode & 7) : 0));
-		put_word(buf, 76, 0x06 | (d->config.ops->queued_finished && !ata_is_packet(d) ? 0x100 : 0)); /* 1.5, 3 Gb/s */
+		/* 1.5 and 3 Gb/s, queued commands */
+		put_word(buf, 76, 0x06 | (d->config.ops->queued_finished && !ata_is_packet(d) ? 0x100 : 0));
 	} else {
-		put_word(buf, 93, 0x600b); /* the cable has 80 wires; a jumper chose the device's number; diagnostics passed */
+		put_word(buf, 93, 0x600b); /* 80 wires; a jumper chose the device's number; diagnostics passed */
 	}
 }
 

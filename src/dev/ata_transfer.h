@@ -23,7 +23,7 @@
 
 /* The guest's table. */
 struct ata_table {
-	/* The next entry: 0 with *len even and at least 2, -ENODATA after the last, -EFAULT when the table cannot be read. */
+	/* The next entry: 0 with *len even and at least 2, -ENODATA after the last, -EFAULT when it cannot be read. */
 	int (*next)(void *opaque, uint64_t *gpa, uint32_t *len);
 	void *opaque;
 	/* what is left of the entry that next gave last */

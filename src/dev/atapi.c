@@ -73,8 +73,8 @@ void atapi_run(struct ata_drive *d, const uint8_t packet[ATA_PACKET_SIZE])
 		cdb[i] = packet[i]; /* it may lie in the buffer */
 	d->wants_packet = false;
 	d->received = NULL;
-	LOG(LOG_ATA, "packet %02x %02x %02x%02x%02x%02x %02x%02x%02x%02x %02x %02x", cdb[0], cdb[1], cdb[2], cdb[3], cdb[4],
-	    cdb[5], cdb[6], cdb[7], cdb[8], cdb[9], cdb[10], cdb[11]);
+	LOG(LOG_ATA, "packet %02x %02x %02x%02x%02x%02x %02x%02x%02x%02x %02x %02x", cdb[0], cdb[1], cdb[2], cdb[3],
+	    cdb[4], cdb[5], cdb[6], cdb[7], cdb[8], cdb[9], cdb[10], cdb[11]);
 	cdrom_command(d->cdrom, cdb, d->buffer, &r);
 	switch (r.data) {
 	case CDROM_NONE:

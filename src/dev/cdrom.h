@@ -1,6 +1,6 @@
 /*
- * A CD or DVD drive's commands: SCSI's, as MMC has them. What is behind the PACKET command of an ATAPI drive and behind a
- * CD-ROM of a SCSI controller. It decodes a command and says what is to be transferred; it moves no data itself.
+ * A CD or DVD drive's commands: SCSI's, as MMC has them. What is behind the PACKET command of an ATAPI drive and behind
+ * a CD-ROM of a SCSI controller. It decodes a command and says what is to be transferred; it moves no data itself.
  *
  * A disc is an image of 2048-byte sectors in one data track. Called under vm->lock.
  *

@@ -1,9 +1,9 @@
 /*
  * PIIX3 IDE. See ide.h.
  *
- * The channels' ports are where every PC has them (compatibility mode, the only one of this chip): the function's command
- * register and its IDETIM registers turn them on; the latter are on from the beginning, as firmware leaves them. Timings
- * are kept and mean nothing.
+ * The channels' ports are where every PC has them (compatibility mode, the only one of this chip): the function's
+ * command register and its IDETIM registers turn them on; the latter are on from the beginning, as firmware leaves
+ * them. Timings are kept and mean nothing.
  */
 #include "dev/ide.h"
 
@@ -392,7 +392,8 @@ static void bm_write_byte(struct channel *c, unsigned reg, uint8_t v)
 		break;
 	}
 	case BM_STATUS: /* ones clear error and interrupt */
-		c->bm_status = (uint8_t)((c->bm_status & ~BM_CAPABLE & ~(v & (BM_ERROR | BM_INTERRUPT))) | (v & BM_CAPABLE));
+		c->bm_status &= (uint8_t)~(BM_CAPABLE | (v & (BM_ERROR | BM_INTERRUPT)));
+		c->bm_status |= v & BM_CAPABLE;
 		break;
 	case BM_TABLE:
 	case BM_TABLE + 1:
@@ -411,7 +412,6 @@ static void bm_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
 {
 	struct ide *ide = dev;
 
-	/* Not an access across the channels: the bus only passes what begins at either's registers and fits in 4 bytes. */
 	for (unsigned i = 0; i < size && offset + i < IDE_CHANNELS * BM_SIZE; i++)
 		bm_write_byte(&ide->channel[(offset + i) / BM_SIZE], (unsigned)(offset + i) % BM_SIZE,
 			      (uint8_t)(value >> 8 * i));

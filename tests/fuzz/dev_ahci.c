@@ -1,7 +1,7 @@
 /*
  * Fuzzing of AHCI: an input is a program for a hostile driver of a disk and a CD-ROM drive. Registers of every size at
- * every offset, command lists, tables and FISes in RAM, outside it and over each other, commands queued and not, resets in
- * the middle; requests of the disk end in any order, well or badly.
+ * every offset, command lists, tables and FISes in RAM, outside it and over each other, commands queued and not, resets
+ * in the middle; requests of the disk end in any order, well or badly.
  */
 #include "driver.h"
 
@@ -31,7 +31,8 @@ static uint64_t address(struct fuzz_input *in)
 
 static void build(struct fuzz_input *in)
 {
-	static const uint8_t often[] = {0x60, 0x61, 0x60, 0x61, 0x25, 0x35, 0x20, 0x30, 0x06, 0x42, 0x2f, 0xec, 0xa0, 0xa1, 0xea};
+	static const uint8_t often[] = {0x60, 0x61, 0x60, 0x61, 0x25, 0x35, 0x20, 0x30, 0x06, 0x42, 0x2f, 0xec,
+					0xa0, 0xa1, 0xea};
 	unsigned slot = (unsigned)fuzz_take(in, 1) % SLOTS, n = (unsigned)fuzz_take(in, 1) % PRDS;
 	uint8_t *header = af_ram(LIST + slot * 32), *table = af_ram(TABLES + slot * TABLE_SIZE);
 	uint8_t which = (uint8_t)fuzz_take(in, 1);

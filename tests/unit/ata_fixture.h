@@ -1,7 +1,7 @@
 /*
  * What tests of ATA controllers share: RAM, a PCI bus, and a disk that is memory. Its requests end when the test says,
- * in the order that it says, with the result that it says. Header only, single thread. The disk's functions are those of
- * block/block.h, so nothing of src/block is linked.
+ * in the order that it says, with the result that it says. Header only, single thread. The disk's functions are those
+ * of block/block.h, so nothing of src/block is linked.
  */
 #ifndef ATA_FIXTURE_H
 #define ATA_FIXTURE_H
@@ -103,10 +103,10 @@ static inline void af_disk_free(struct block *b)
 
 void block_submit(struct block *b, struct block_request *r)
 {
-	if (b->pending_count == AF_PENDING || r->offset % BLOCK_SECTOR || r->len % BLOCK_SECTOR || r->offset > b->size ||
-	    r->len > b->size - r->offset) {
-		printf("not ok: a bad request of the disk: %d at %llu, %llu bytes\n", r->op, (unsigned long long)r->offset,
-		       (unsigned long long)r->len);
+	if (b->pending_count == AF_PENDING || r->offset % BLOCK_SECTOR || r->len % BLOCK_SECTOR ||
+	    r->offset > b->size || r->len > b->size - r->offset) {
+		printf("not ok: a bad request of the disk: %d at %llu, %llu bytes\n", r->op,
+		       (unsigned long long)r->offset, (unsigned long long)r->len);
 		abort();
 	}
 	b->pending[b->pending_count++] = r;

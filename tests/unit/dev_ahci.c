@@ -14,7 +14,8 @@
 
 enum { CLB = 0, FB = 8, IS = 0x10, IE = 0x14, CMD = 0x18, TFD = 0x20, SIG = 0x24, SSTS = 0x28, SCTL = 0x2c, SERR = 0x30,
        SACT = 0x34, CI = 0x38 };
-enum { DHRS = 1, PSS = 2, SDBS = 8, DPS = 0x20, PCS = 0x40, PRCS = 0x400000, OFS = 1 << 24, HBFS = 1 << 29, TFES = 1 << 30 };
+enum { DHRS = 1, PSS = 2, SDBS = 8, DPS = 0x20, PCS = 0x40, PRCS = 0x400000 };
+enum { OFS = 1 << 24, HBFS = 1 << 29, TFES = 1 << 30 };
 enum { OK = 0x50, ERR = 0x51 };
 
 static struct ahci *ahci;
@@ -45,7 +46,10 @@ static void start(void)
 	disc = af_disk(1 << 20);
 	disc->readonly = true;
 	const struct ahci_config config = {
-		.bus = pci, .devfn = DEVFN, .drive = {{.block = disk, .serial = "AHCI"}, {0}, {.block = disc, .cdrom = true}}};
+		.bus = pci,
+		.devfn = DEVFN,
+		.drive = {{.block = disk, .serial = "AHCI"}, {0}, {.block = disc, .cdrom = true}},
+	};
 	ahci = ahci_new(&config);
 	CHECK(ahci != NULL);
 	af_set_config(DEVFN, 0x24, 4, ABAR);
