@@ -157,7 +157,7 @@ fuzz: $(B)/ringside $(UNIT)
 
 # libFuzzer on every device for FUZZ_TIME seconds each; what it learned stays in .cache/fuzz. FUZZ_DEVICES chooses.
 FUZZ_TIME := 60
-FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c))
+FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c tests/fuzz/net_*.c))
 fuzz-devices:
 	$(MAKE) CC=clang LIBFUZZER=1 $(FUZZ_DEVICES:%=build-fuzz-clang/tests/fuzz/%)
 	for device in $(FUZZ_DEVICES); do \
