@@ -220,10 +220,6 @@ static void accept_client(struct chardev *c)
 
 	if (fd < 0)
 		return;
-	if (c->in >= 0) { /* one at a time */
-		close(fd);
-		return;
-	}
 	c->in = c->out = fd;
 	c->end = 0;
 	if (c->ops && c->ops->connected)
@@ -251,7 +247,8 @@ static void prepare(void *opaque, struct loop_set *set)
 	/* A client is watched for its end even when nothing may be read. */
 	c->in_index = c->in >= 0 && (room || is_socket(c)) ? loop_set_add(set, c->in, room ? POLLIN : 0) : -1;
 	c->out_index = c->out >= 0 && c->short_write ? loop_set_add(set, c->out, POLLOUT) : -1;
-	c->listen_index = c->listen_fd >= 0 ? loop_set_add(set, c->listen_fd, POLLIN) : -1;
+	/* One at a time: the next one waits. */
+	c->listen_index = c->listen_fd >= 0 && c->in < 0 ? loop_set_add(set, c->listen_fd, POLLIN) : -1;
 }
 
 static void serve(void *opaque, const struct loop_set *set)
