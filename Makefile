@@ -108,7 +108,7 @@ deps-run:
 	tools/install-packages run
 
 deps-bench:
-	tools/install-packages run bench
+	tools/install-packages run debian bench
 
 # Kernels and busybox of the Debian archives, once; an initramfs for each.
 guest = $(GUESTS)/$(1)/vmlinuz $(GUESTS)/$(1)/initrd.gz
@@ -168,6 +168,11 @@ fuzz-devices:
 # The same work on the bare host, on QEMU's TCG and on Ringside: prints and writes bench/results.md.
 bench: deps-bench $(B)/ringside $(call guest,cloud)
 	bench/run --ringside $(B)/ringside $(BENCH)
+	$(if $(BENCH),,$(MAKE) bench-pc)
+
+# Disks, networks and a whole boot, on TCG and on Ringside: prints and writes bench/results-pc.md.
+bench-pc: deps-bench $(B)/ringside $(DEBIAN)/disk.img
+	bench/pc --ringside $(B)/ringside
 
 install: $(B)/ringside
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/ringside $(DESTDIR)$(PREFIX)/share/man/man1
@@ -178,6 +183,6 @@ install: $(B)/ringside
 clean:
 	rm -rf build build-*
 
-.PHONY: all unit deps deps-run deps-bench deps-debian guests run run-debian check fuzz fuzz-devices bench install clean
+.PHONY: all unit deps deps-run deps-bench deps-debian guests run run-debian check fuzz fuzz-devices bench bench-pc install clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d)
