@@ -52,8 +52,8 @@ endif
 LDFLAGS_ALL += -pthread
 
 # Debian's libraries; packages.txt has their packages. slirp.pc asks for GLib's, which nothing here needs.
-LIBS := -lslirp -ljson-c -lvncserver -lpng
-LIBS += -luring -lz -lzstd -lnbd
+LIBS := -lslirp -ljson-c -lpng -luring -lz -lzstd
+# libvncserver and libnbd are loaded when they are needed (util/library.c).
 
 SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c)
 ASM := $(wildcard src/*/*/*.S)

@@ -14,11 +14,30 @@
 
 #include "block/block.h"
 #include "block/image.h"
+#include "util/library.h"
 
 #define CONNECTIONS 4u
 #define PIECE (1u << 20)         /* bytes of a read or write: through a buffer */
 #define RANGE_MAX (1ull << 30)   /* of a discard: the protocol has 32 bits */
 #define TIMEOUT_S 30
+
+/* Of libnbd, which is loaded for the first disk of a server. */
+#define LIBRARY(X) \
+	X(nbd_get_errno) X(nbd_get_error) X(nbd_create) X(nbd_connect_uri) X(nbd_close) X(nbd_aio_is_ready) \
+	X(nbd_aio_command_completed) X(nbd_aio_is_dead) X(nbd_aio_is_closed) X(nbd_poll) X(nbd_aio_pread) \
+	X(nbd_aio_pwrite) X(nbd_aio_zero) X(nbd_aio_trim) X(nbd_aio_flush) X(nbd_get_size) X(nbd_is_read_only) \
+	X(nbd_can_trim) X(nbd_can_zero) X(nbd_can_flush) X(nbd_can_multi_conn)
+static struct {
+#define X(name) __typeof__(name) *name;
+	LIBRARY(X)
+#undef X
+} library;
+static const struct library_symbol symbols[] = {
+#define X(name) {#name, &library.name},
+	LIBRARY(X)
+#undef X
+	{0}
+};
 
 struct connection {
 	struct nbd_handle *handle; /* NULL: lost */
@@ -38,7 +57,7 @@ struct nbd {
 
 static int last_error(void)
 {
-	int err = nbd_get_errno();
+	int err = library.nbd_get_errno();
 
 	return err ? -err : -EIO;
 }
@@ -47,12 +66,12 @@ static int last_error(void)
 
 static struct nbd_handle *connect_to(const char *uri)
 {
-	struct nbd_handle *h = nbd_create();
+	struct nbd_handle *h = library.nbd_create();
 
-	if (h && nbd_connect_uri(h, uri) == 0)
+	if (h && library.nbd_connect_uri(h, uri) == 0)
 		return h;
 	if (h)
-		nbd_close(h);
+		library.nbd_close(h);
 	return NULL;
 }
 
@@ -86,7 +105,7 @@ static void give_back(struct nbd *n, struct connection *c)
 
 static int lose(struct connection *c, int error)
 {
-	nbd_close(c->handle);
+	library.nbd_close(c->handle);
 	c->handle = NULL;
 	return error;
 }
@@ -95,18 +114,18 @@ static int lose(struct connection *c, int error)
 static int finish(struct connection *c, int64_t cookie)
 {
 	if (cookie < 0)
-		return nbd_aio_is_ready(c->handle) ? last_error() : lose(c, -EIO);
+		return library.nbd_aio_is_ready(c->handle) ? last_error() : lose(c, -EIO);
 	for (;;) {
-		int done = nbd_aio_command_completed(c->handle, (uint64_t)cookie), r;
+		int done = library.nbd_aio_command_completed(c->handle, (uint64_t)cookie), r;
 
 		if (done > 0)
 			return 0;
 		if (done < 0) {
 			int err = last_error();
 
-			return nbd_aio_is_dead(c->handle) || nbd_aio_is_closed(c->handle) ? lose(c, -EIO) : err;
+			return library.nbd_aio_is_dead(c->handle) || library.nbd_aio_is_closed(c->handle) ? lose(c, -EIO) : err;
 		}
-		if ((r = nbd_poll(c->handle, TIMEOUT_S * 1000)) <= 0)
+		if ((r = library.nbd_poll(c->handle, TIMEOUT_S * 1000)) <= 0)
 			return lose(c, r == 0 ? -ETIMEDOUT : -EIO);
 	}
 }
@@ -127,7 +146,7 @@ static int nbd_image_read(struct image *i, uint64_t offset, struct iov_cursor *t
 		if (!c->handle)
 			r = -EIO;
 		else if (there)
-			r = finish(c, nbd_aio_pread(c->handle, c->buffer, there, offset, NBD_NULL_COMPLETION, 0));
+			r = finish(c, library.nbd_aio_pread(c->handle, c->buffer, there, offset, NBD_NULL_COMPLETION, 0));
 		if (r == 0) {
 			iov_copy_to(to, c->buffer, there);
 			iov_fill(to, 0, part - there);
@@ -149,7 +168,7 @@ static int nbd_image_write(struct image *i, uint64_t offset, struct iov_cursor *
 		part = len < PIECE ? len : PIECE;
 		iov_copy_from(c->buffer, from, part);
 		r = !c->handle ? -EIO :
-				 finish(c, nbd_aio_pwrite(c->handle, c->buffer, part, offset, NBD_NULL_COMPLETION, 0));
+				 finish(c, library.nbd_aio_pwrite(c->handle, c->buffer, part, offset, NBD_NULL_COMPLETION, 0));
 	}
 	give_back(n, c);
 	return r;
@@ -180,10 +199,10 @@ static int send_range(struct nbd *n, uint64_t offset, uint64_t len, bool zero, b
 		if (!c->handle)
 			r = -EIO;
 		else if (zero)
-			r = finish(c, nbd_aio_zero(c->handle, part, offset, NBD_NULL_COMPLETION,
+			r = finish(c, library.nbd_aio_zero(c->handle, part, offset, NBD_NULL_COMPLETION,
 						   may_unmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE));
 		else
-			r = finish(c, nbd_aio_trim(c->handle, part, offset, NBD_NULL_COMPLETION, 0));
+			r = finish(c, library.nbd_aio_trim(c->handle, part, offset, NBD_NULL_COMPLETION, 0));
 	}
 	give_back(n, c);
 	return r;
@@ -212,7 +231,7 @@ static int nbd_image_flush(struct image *i)
 	if (!n->can_flush)
 		return 0;
 	struct connection *c = take(n);
-	r = c->handle ? finish(c, nbd_aio_flush(c->handle, NBD_NULL_COMPLETION, 0)) : -EIO;
+	r = c->handle ? finish(c, library.nbd_aio_flush(c->handle, NBD_NULL_COMPLETION, 0)) : -EIO;
 	give_back(n, c);
 	return r;
 }
@@ -223,7 +242,7 @@ static void nbd_image_close(struct image *i)
 
 	for (unsigned k = 0; k < CONNECTIONS; k++) {
 		if (n->connection[k].handle)
-			nbd_close(n->connection[k].handle);
+			library.nbd_close(n->connection[k].handle);
 		free(n->connection[k].buffer);
 	}
 	pthread_mutex_destroy(&n->lock);
@@ -253,21 +272,21 @@ bool nbd_is_uri(const char *path)
 static bool ask(struct nbd *n, bool readonly, char *error, size_t size)
 {
 	struct nbd_handle *h = n->connection[0].handle;
-	int64_t bytes = nbd_get_size(h);
+	int64_t bytes = library.nbd_get_size(h);
 
 	if (bytes < 0) {
-		snprintf(error, size, "%s: %s", n->uri, nbd_get_error());
+		snprintf(error, size, "%s: %s", n->uri, library.nbd_get_error());
 		return false;
 	}
-	if (!readonly && nbd_is_read_only(h) != 0) {
+	if (!readonly && library.nbd_is_read_only(h) != 0) {
 		snprintf(error, size, "%s: the server only lets it be read; add ,ro", n->uri);
 		return false;
 	}
 	n->image.size = (uint64_t)bytes;
-	n->can_trim = nbd_can_trim(h) > 0;
-	n->can_zero = nbd_can_zero(h) > 0;
-	n->can_flush = nbd_can_flush(h) > 0;
-	n->connections = nbd_can_multi_conn(h) > 0 ? CONNECTIONS : 1;
+	n->can_trim = library.nbd_can_trim(h) > 0;
+	n->can_zero = library.nbd_can_zero(h) > 0;
+	n->can_flush = library.nbd_can_flush(h) > 0;
+	n->connections = library.nbd_can_multi_conn(h) > 0 ? CONNECTIONS : 1;
 	return true;
 }
 
@@ -280,6 +299,10 @@ struct image *nbd_open(const char *uri, struct image_flags flags, char *error, s
 		snprintf(error, size, "%s: out of memory", uri);
 		return NULL;
 	}
+	if (!library_load("libnbd.so.0", symbols, error, size)) {
+		free(n);
+		return NULL;
+	}
 	n->image = (struct image){.ops = &nbd_ops, .readonly = flags.readonly};
 	pthread_mutex_init(&n->lock, NULL);
 	pthread_cond_init(&n->freed, NULL);
@@ -289,7 +312,7 @@ struct image *nbd_open(const char *uri, struct image_flags flags, char *error, s
 	if (!memory)
 		snprintf(error, size, "%s: out of memory", uri);
 	else if (!(n->connection[0].handle = connect_to(uri)))
-		snprintf(error, size, "%s: %s", uri, nbd_get_error());
+		snprintf(error, size, "%s: %s", uri, library.nbd_get_error());
 	else if (ask(n, flags.readonly, error, size))
 		return &n->image;
 	nbd_image_close(&n->image);

@@ -16,6 +16,7 @@
 
 #include "cmd/cmd.h"
 #include "ui/address.h"
+#include "util/library.h"
 #include "ui/display.h"
 
 #define WAIT_S 10
@@ -71,6 +72,9 @@ static uint32_t get32(const uint8_t *p) { return (uint32_t)get16(p) << 16 | get1
 
 static int authenticate(struct shot *s)
 {
+	void (*encrypt)(unsigned char *bytes, char *password);
+	const struct library_symbol symbols[] = {{"rfbEncryptBytes", &encrypt}, {0}};
+	char error[256];
 	uint8_t challenge[CHALLENGE_LEN];
 	char password[64] = "";
 	FILE *f = s->password_file ? fopen(s->password_file, "re") : NULL;
@@ -86,7 +90,9 @@ static int authenticate(struct shot *s)
 	password[strcspn(password, "\r\n")] = '\0';
 	if (!get(s, challenge, sizeof challenge))
 		return broken();
-	rfbEncryptBytes(challenge, password);
+	if (!library_load("libvncserver.so.1", symbols, error, sizeof error))
+		return fail("the password", error);
+	encrypt(challenge, password);
 	return put(s, challenge, sizeof challenge) ? 0 : broken();
 }
 

@@ -24,6 +24,7 @@
 #include "ui/display.h"
 #include "ui/input.h"
 #include "ui/keysym.h"
+#include "util/library.h"
 #include "util/log.h"
 #include "util/timer.h"
 
@@ -41,6 +42,23 @@
 #define BUTTON_RIGHT 4
 #define WHEEL_UP 8
 #define WHEEL_DOWN 16
+
+/* Of libvncserver, which is loaded for the first server. */
+#define LIBRARY(X) \
+	X(rfbNewClient) X(rfbNewFramebuffer) X(rfbGetClientIterator) X(rfbClientIteratorNext) \
+	X(rfbReleaseClientIterator) X(rfbMarkRectAsModified) X(rfbProcessEvents) X(rfbGetScreen) \
+	X(rfbInitServerWithPthreadsAndZRLE) X(rfbShutdownServer) X(rfbScreenCleanup) X(rfbLog) X(rfbErr) X(rfbMaxClientWait) X(rfbCheckPasswordByList)
+static struct {
+#define X(name) __typeof__(name) *name;
+	LIBRARY(X)
+#undef X
+} library;
+static const struct library_symbol symbols[] = {
+#define X(name) {#name, &library.name},
+	LIBRARY(X)
+#undef X
+	{0}
+};
 
 struct vnc {
 	pthread_mutex_t *lock;
@@ -170,7 +188,7 @@ static void accept_client(struct vnc *v, int listener)
 	if (fd >= FD_SETSIZE || v->clients >= CLIENTS_MAX) /* libvncserver uses select(2) */
 		close(fd);
 	else
-		rfbNewClient(v->screen, fd);
+		library.rfbNewClient(v->screen, fd);
 }
 
 /* ---- the picture ---- */
@@ -198,12 +216,12 @@ static bool resize(struct vnc *v)
 		v->screen->sizeInBytes = v->screen->paddedWidthInBytes * (int)height;
 		return true;
 	}
-	rfbNewFramebuffer(v->screen, new, (int)width, (int)height, 8, 3, 4);
+	library.rfbNewFramebuffer(v->screen, new, (int)width, (int)height, 8, 3, 4);
 	set_format(v->screen);
-	rfbClientIteratorPtr i = rfbGetClientIterator(v->screen);
-	for (rfbClientPtr c = rfbClientIteratorNext(i); c; c = rfbClientIteratorNext(i))
+	rfbClientIteratorPtr i = library.rfbGetClientIterator(v->screen);
+	for (rfbClientPtr c = library.rfbClientIteratorNext(i); c; c = library.rfbClientIteratorNext(i))
 		v->screen->setTranslateFunction(c);
-	rfbReleaseClientIterator(i);
+	library.rfbReleaseClientIterator(i);
 	free(old);
 	return true;
 }
@@ -222,7 +240,7 @@ static void copy_tiles(struct vnc *v, unsigned row, unsigned first, unsigned end
 	for (unsigned y = y0; y < y1; y++)
 		memcpy((uint32_t *)(void *)v->screen->frameBuffer + (size_t)y * width + x0,
 		       display_line(v->display, y) + x0, (x1 - x0) * sizeof(uint32_t));
-	rfbMarkRectAsModified(v->screen, (int)x0, (int)y0, (int)x1, (int)y1);
+	library.rfbMarkRectAsModified(v->screen, (int)x0, (int)y0, (int)x1, (int)y1);
 }
 
 static void take_picture(struct vnc *v)
@@ -274,25 +292,25 @@ static void wait_for_work(struct vnc *v, struct pollfd *set)
 	set[n++] = (struct pollfd){.fd = v->wake_fd, .events = POLLIN};
 	for (unsigned i = 0; i < v->listeners; i++)
 		set[n++] = (struct pollfd){.fd = v->listener[i], .events = POLLIN};
-	rfbClientIteratorPtr it = rfbGetClientIterator(v->screen);
-	for (rfbClientPtr c = rfbClientIteratorNext(it); c && n < 1 + VNC_ADDRESSES + CLIENTS_MAX;
-	     c = rfbClientIteratorNext(it))
+	rfbClientIteratorPtr it = library.rfbGetClientIterator(v->screen);
+	for (rfbClientPtr c = library.rfbClientIteratorNext(it); c && n < 1 + VNC_ADDRESSES + CLIENTS_MAX;
+	     c = library.rfbClientIteratorNext(it))
 		set[n++] = (struct pollfd){.fd = c->sock, .events = c->onHold ? POLLOUT : POLLIN};
-	rfbReleaseClientIterator(it);
+	library.rfbReleaseClientIterator(it);
 	poll(set, n, poll_timeout(v));
 }
 
 /* A client whose last update is still on its way is left alone, as a write to it would wait. */
 static void hold_slow_clients(struct vnc *v)
 {
-	rfbClientIteratorPtr it = rfbGetClientIterator(v->screen);
+	rfbClientIteratorPtr it = library.rfbGetClientIterator(v->screen);
 
-	for (rfbClientPtr c = rfbClientIteratorNext(it); c; c = rfbClientIteratorNext(it)) {
+	for (rfbClientPtr c = library.rfbClientIteratorNext(it); c; c = library.rfbClientIteratorNext(it)) {
 		struct pollfd set = {.fd = c->sock, .events = POLLOUT};
 
 		c->onHold = poll(&set, 1, 0) == 0;
 	}
-	rfbReleaseClientIterator(it);
+	library.rfbReleaseClientIterator(it);
 }
 
 static void *serve(void *opaque)
@@ -309,7 +327,7 @@ static void *serve(void *opaque)
 			take_picture(v);
 		if (v->screen->clientHead) {
 			hold_slow_clients(v);
-			rfbProcessEvents(v->screen, 0);
+			library.rfbProcessEvents(v->screen, 0);
 		}
 	}
 	return NULL;
@@ -361,9 +379,9 @@ static bool listen_at(struct vnc *v, const char *text, char *error, size_t size)
 
 static bool new_screen(struct vnc *v)
 {
-	rfbLog = log_line;
-	rfbErr = log_line;
-	rfbScreenInfoPtr s = v->screen = rfbGetScreen(NULL, NULL, 640, 400, 8, 3, 4);
+	*library.rfbLog = log_line;
+	*library.rfbErr = log_line;
+	rfbScreenInfoPtr s = v->screen = library.rfbGetScreen(NULL, NULL, 640, 400, 8, 3, 4);
 
 	if (!s)
 		return false;
@@ -377,20 +395,20 @@ static bool new_screen(struct vnc *v)
 	s->permitFileTransfer = FALSE;
 	s->cursor = NULL;
 	s->deferUpdateTime = 0;
-	s->maxClientWait = rfbMaxClientWait = STALL_MS;
+	s->maxClientWait = *library.rfbMaxClientWait = STALL_MS;
 	s->kbdAddEvent = key_event;
 	s->ptrAddEvent = pointer_event;
 	s->newClientHook = client_new;
 	if (v->passwords[0]) {
 		s->authPasswdData = v->passwords;
-		s->passwordCheck = rfbCheckPasswordByList;
+		s->passwordCheck = library.rfbCheckPasswordByList;
 	}
 	pthread_mutex_lock(v->lock);
 	display_add_viewer(v->display, &v->viewer);
 	bool ok = resize(v);
 	pthread_mutex_unlock(v->lock);
 	if (ok)
-		rfbInitServer(s);
+		library.rfbInitServerWithPthreadsAndZRLE(s);
 	return ok;
 }
 
@@ -401,6 +419,10 @@ struct vnc *vnc_new(const struct vnc_config *config, pthread_mutex_t *lock, stru
 
 	if (!v) {
 		snprintf(error, size, "--vnc: out of memory");
+		return NULL;
+	}
+	if (!library_load("libvncserver.so.1", symbols, error, size)) {
+		free(v);
 		return NULL;
 	}
 	v->lock = lock;
@@ -440,8 +462,8 @@ void vnc_free(struct vnc *v)
 		pthread_mutex_lock(v->lock);
 		display_remove_viewer(v->display, &v->viewer);
 		pthread_mutex_unlock(v->lock);
-		rfbShutdownServer(v->screen, TRUE);
-		rfbScreenCleanup(v->screen);
+		library.rfbShutdownServer(v->screen, TRUE);
+		library.rfbScreenCleanup(v->screen);
 		free(picture);
 	}
 	while (v->listeners) {

@@ -2,6 +2,7 @@
  * The VNC server on a Unix socket, with a display and an input hub of our own behind it: pictures and what changes in
  * them, a new size, keys and pointer, a password, and clients that do not keep to the protocol.
  */
+// LIBS: -lvncserver
 #include "ui/vnc.h"
 
 #include <linux/input-event-codes.h>
