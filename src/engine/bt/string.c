@@ -1,7 +1,7 @@
 /*
  * MOVS and STOS in 64-bit code, in place, upwards; with REP fewer than 4096 elements, source and destination
- * each in one page that the TLB has. Everything else is the interpreter's, by a call-out that comes back
- * behind the instruction.
+ * each in one page that the TLB has. Without REP also in 32-bit code with flat segments: GRUB copies by such.
+ * Everything else is the interpreter's, by a call-out that comes back behind the instruction.
  *
  * While the host's REP runs, a kick's handler lets it (signal.c), for to step through its elements would
  * take long; so cpu->request is looked at behind it. Sources: SDM 2, REP, MOVS, STOS. vCPU's thread, under
@@ -74,8 +74,13 @@ static void emit_direction(struct emitter *e)
 /* r10 = the host address of the element at guest register `reg`. */
 static void emit_element(struct translator *t, host_reg reg, unsigned size, enum tlb_kind kind)
 {
-	emit_mov(t->e, 8, R10, reg);
+	emit_mov(t->e, code64(t) ? 8 : 4, R10, reg);
 	emit_lea(t->e, R10, translate_lookup(t, kind, size, false));
+}
+
+static void emit_advance(struct translator *t, host_reg reg, unsigned size)
+{
+	(code64(t) ? emit_lea : emit_lea32)(t->e, reg, mem_at(reg, (int32_t)size));
 }
 
 /* One element, without REP. */
@@ -99,12 +104,22 @@ static bool string_one(struct translator *t, const struct insn *i, struct tail *
 			emit_load_byte(e, R11, mem_at(R11, 0));
 		else
 			emit_op_mem(e, OP_LOAD, size, R11, mem_at(R11, 0));
-		emit_lea(e, RSI, mem_at(RSI, (int32_t)size));
+		emit_advance(t, RSI, size);
 	}
 	emit_op_mem(e, size == 1 ? OP_STORE8 : OP_STORE, size == 1 ? 4 : size, movs ? R11 : RAX, mem_at(R10, 0));
-	emit_lea(e, RDI, mem_at(RDI, (int32_t)size));
+	emit_advance(t, RDI, size);
 	whole->retry = emit_offset(e);
 	return true;
+}
+
+/* Are its addresses those of registers? */
+static bool plain_addresses(const struct translator *t, const struct insn *i)
+{
+	uint32_t flat = KEY_FLAT_ES | (i->id == INSN_MOVS ? KEY_FLAT_DS : 0);
+
+	if (code64(t))
+		return i->addrsize == 8;
+	return (t->key & KEY_CODE) == KEY_CODE32 && i->addrsize == 4 && !i->rep && (t->key & flat) == flat;
 }
 
 bool string_emit(struct translator *t, const struct insn *i)
@@ -116,7 +131,7 @@ bool string_emit(struct translator *t, const struct insn *i)
 	uint32_t fail;
 	uint8_t *start, *done;
 
-	if (t->bt->unchained || !code64(t) || i->addrsize != 8 || i->repne || i->seg_prefix != REG_NONE || t->b->len2 ||
+	if (t->bt->unchained || !plain_addresses(t, i) || i->repne || i->seg_prefix != REG_NONE || t->b->len2 ||
 	    t->callout_count == CALLOUTS_MAX)
 		return false;
 	access_forget(t);
