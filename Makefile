@@ -107,6 +107,9 @@ deps:
 deps-run:
 	tools/install-packages run
 
+deps-fuzz:
+	tools/install-packages run fuzz
+
 deps-bench:
 	tools/install-packages run debian bench
 
@@ -158,7 +161,7 @@ fuzz: $(B)/ringside $(UNIT)
 # libFuzzer on every device for FUZZ_TIME seconds each; what it learned stays in .cache/fuzz. FUZZ_DEVICES chooses.
 FUZZ_TIME := 60
 FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c tests/fuzz/net_*.c))
-fuzz-devices:
+fuzz-devices: deps-fuzz
 	$(MAKE) CC=clang LIBFUZZER=1 $(FUZZ_DEVICES:%=build-fuzz-clang/tests/fuzz/%)
 	for device in $(FUZZ_DEVICES); do \
 		mkdir -p .cache/fuzz/$$device && build-fuzz-clang/tests/fuzz/$$device -max_total_time=$(FUZZ_TIME) \
@@ -183,6 +186,6 @@ install: $(B)/ringside
 clean:
 	rm -rf build build-*
 
-.PHONY: all unit deps deps-run deps-bench deps-debian guests run run-debian check fuzz fuzz-devices bench bench-pc install clean
+.PHONY: all unit deps deps-run deps-bench deps-debian deps-fuzz guests run run-debian check fuzz fuzz-devices bench bench-pc install clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d)

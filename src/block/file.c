@@ -28,7 +28,6 @@ enum { PERM_READ, PERM_WRITE, PERM_WRITE_UNCHANGED, PERM_RESIZE, PERM_COUNT };
 #define LOCK_PAUSE_US 30000u
 #define SEGMENTS 128
 #define DIRECT_ALIGN 4096u /* what every device takes */
-#define ZERO_CHUNK 65536u
 
 struct file {
 	struct image image;
@@ -163,18 +162,6 @@ static int allocate(int fd, int mode, uint64_t offset, uint64_t len)
 	return r < 0 ? -errno : 0;
 }
 
-static int write_zeroes(struct image *i, uint64_t offset, uint64_t len)
-{
-	static const uint8_t zeroes[ZERO_CHUNK];
-	int r = 0;
-
-	for (uint64_t part; len && r == 0; offset += part, len -= part) {
-		part = len < ZERO_CHUNK ? len : ZERO_CHUNK;
-		r = image_write_bytes(i, offset, zeroes, part);
-	}
-	return r;
-}
-
 static int file_zero(struct image *i, uint64_t offset, uint64_t len, bool may_unmap)
 {
 	struct file *f = file_of(i);
@@ -189,7 +176,7 @@ static int file_zero(struct image *i, uint64_t offset, uint64_t len, bool may_un
 		f->no_zero_range = r == -EOPNOTSUPP;
 	}
 	/* Slow, and always right. */
-	return r < 0 ? write_zeroes(i, offset, len) : 0;
+	return r < 0 ? image_write_zeroes(i, offset, len) : 0;
 }
 
 static int file_discard(struct image *i, uint64_t offset, uint64_t len)

@@ -29,6 +29,18 @@ int image_write_bytes(struct image *i, uint64_t offset, const void *buf, uint64_
 	return i->ops->write(i, offset, &from, len);
 }
 
+int image_write_zeroes(struct image *i, uint64_t offset, uint64_t len)
+{
+	static const uint8_t zeroes[65536];
+	int r = 0;
+
+	for (uint64_t part; len && r == 0; offset += part, len -= part) {
+		part = len < sizeof zeroes ? len : sizeof zeroes;
+		r = image_write_bytes(i, offset, zeroes, part);
+	}
+	return r;
+}
+
 /* ---- a guard over what was guessed to be raw ---- */
 
 /* (Over a file only: see image_open.) A guest may write what it likes to its disk, so also the head of a qcow2 image whose backing file is any file of the

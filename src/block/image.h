@@ -79,6 +79,8 @@ struct image *image_guard(struct image *base);
 /* Whole operations on one buffer. */
 int image_read_bytes(struct image *i, uint64_t offset, void *buf, uint64_t len);
 int image_write_bytes(struct image *i, uint64_t offset, const void *buf, uint64_t len);
+/* Writes zeroes: for images that cannot be told to have them. */
+int image_write_zeroes(struct image *i, uint64_t offset, uint64_t len);
 
 /* Fills v[0..max) with the next bytes, at most `len`, and moves on; how many segments (0: the list is at its end). */
 int iov_take(struct iov_cursor *c, struct iovec *v, int max, uint64_t len);

@@ -28,16 +28,9 @@
 	X(nbd_aio_pwrite) X(nbd_aio_zero) X(nbd_aio_trim) X(nbd_aio_flush) X(nbd_get_size) X(nbd_is_read_only) \
 	X(nbd_can_trim) X(nbd_can_zero) X(nbd_can_flush) X(nbd_can_multi_conn)
 static struct {
-#define X(name) __typeof__(name) *name;
-	LIBRARY(X)
-#undef X
+	LIBRARY(LIBRARY_POINTER)
 } library;
-static const struct library_symbol symbols[] = {
-#define X(name) {#name, &library.name},
-	LIBRARY(X)
-#undef X
-	{0}
-};
+static const struct library_symbol symbols[] = {LIBRARY(LIBRARY_SYMBOL) {0}};
 
 struct connection {
 	struct nbd_handle *handle; /* NULL: lost */
@@ -174,18 +167,6 @@ static int nbd_image_write(struct image *i, uint64_t offset, struct iov_cursor *
 	return r;
 }
 
-static int write_zeroes(struct image *i, uint64_t offset, uint64_t len)
-{
-	static const uint8_t zeroes[65536];
-	int r = 0;
-
-	for (uint64_t part; len && r == 0; offset += part, len -= part) {
-		part = len < sizeof zeroes ? len : sizeof zeroes;
-		r = image_write_bytes(i, offset, zeroes, part);
-	}
-	return r;
-}
-
 /* A zero or discard. */
 static int send_range(struct nbd *n, uint64_t offset, uint64_t len, bool zero, bool may_unmap)
 {
@@ -212,7 +193,7 @@ static int nbd_image_zero(struct image *i, uint64_t offset, uint64_t len, bool m
 {
 	struct nbd *n = (struct nbd *)i;
 
-	return n->can_zero ? send_range(n, offset, len, true, may_unmap) : write_zeroes(i, offset, len);
+	return n->can_zero ? send_range(n, offset, len, true, may_unmap) : image_write_zeroes(i, offset, len);
 }
 
 static int nbd_image_discard(struct image *i, uint64_t offset, uint64_t len)

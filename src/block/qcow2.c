@@ -486,18 +486,6 @@ static int qcow2_write(struct image *i, uint64_t offset, struct iov_cursor *from
 
 /* ---- zeroes and discards ---- */
 
-static int write_zeroes(struct image *i, uint64_t offset, uint64_t len)
-{
-	static const uint8_t zeroes[65536];
-	int r = 0;
-
-	for (uint64_t part; len && r == 0; offset += part, len -= part) {
-		part = len < sizeof zeroes ? len : sizeof zeroes;
-		r = image_write_bytes(i, offset, zeroes, part);
-	}
-	return r;
-}
-
 /* One whole cluster becomes zero. keep: its room stays allocated. -ENOTSUP: the format cannot say that. q->lock held. */
 static int zero_cluster(struct qcow2 *q, uint64_t offset, bool keep)
 {
@@ -547,13 +535,13 @@ static int qcow2_zero(struct image *i, uint64_t offset, uint64_t len, bool may_u
 	int r = flush_if_full(q);
 
 	if (r < 0 || first >= last)
-		return r < 0 ? r : write_zeroes(i, offset, end - offset);
+		return r < 0 ? r : image_write_zeroes(i, offset, end - offset);
 	r = zero_clusters(q, first, last, !may_unmap);
 	if (r == -ENOTSUP)
-		return write_zeroes(i, offset, end - offset);
+		return image_write_zeroes(i, offset, end - offset);
 	if (r == 0)
-		r = write_zeroes(i, offset, first - offset);
-	return r == 0 ? write_zeroes(i, last, end - last) : r;
+		r = image_write_zeroes(i, offset, first - offset);
+	return r == 0 ? image_write_zeroes(i, last, end - last) : r;
 }
 
 static int qcow2_discard(struct image *i, uint64_t offset, uint64_t len)

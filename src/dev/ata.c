@@ -95,35 +95,32 @@ static void next_chunk(struct ata_drive *d, bool interrupt)
 		next_drq(d, interrupt);
 }
 
-void ata_send(struct ata_drive *d, uint32_t len, uint32_t drq_size, bool pio)
+/* What the buffer holds, or takes. */
+static void move_buffer(struct ata_drive *d, bool to_host, uint32_t len, uint32_t drq_size, bool pio, bool interrupt)
 {
 	d->pio = pio;
-	d->to_host = true;
+	d->to_host = to_host;
 	d->on_disk = false;
 	d->drq_size = drq_size;
 	d->at = 0;
 	d->filled = len;
 	d->left = 0;
 	if (pio && d->config.ops->pio)
-		next_drq(d, true);
+		next_drq(d, interrupt);
 	else
 		start_dma(d);
 }
 
+void ata_send(struct ata_drive *d, uint32_t len, uint32_t drq_size, bool pio)
+{
+	d->received = NULL;
+	move_buffer(d, true, len, drq_size, pio, true);
+}
+
 void ata_receive(struct ata_drive *d, uint32_t len, uint32_t drq_size, bool pio, void (*received)(struct ata_drive *d))
 {
-	d->pio = pio;
-	d->to_host = false;
-	d->on_disk = false;
-	d->drq_size = drq_size;
-	d->at = 0;
-	d->filled = len;
-	d->left = 0;
 	d->received = received;
-	if (pio && d->config.ops->pio)
-		next_drq(d, in_packet(d) && !d->wants_packet);
-	else
-		start_dma(d);
+	move_buffer(d, false, len, drq_size, pio, in_packet(d) && !d->wants_packet);
 }
 
 void ata_move_disk(struct ata_drive *d, bool to_host, uint64_t offset, uint64_t len, uint32_t drq_size, bool pio)

@@ -47,18 +47,12 @@
 #define LIBRARY(X) \
 	X(rfbNewClient) X(rfbNewFramebuffer) X(rfbGetClientIterator) X(rfbClientIteratorNext) \
 	X(rfbReleaseClientIterator) X(rfbMarkRectAsModified) X(rfbProcessEvents) X(rfbGetScreen) \
-	X(rfbInitServerWithPthreadsAndZRLE) X(rfbShutdownServer) X(rfbScreenCleanup) X(rfbLog) X(rfbErr) X(rfbMaxClientWait) X(rfbCheckPasswordByList)
+	X(rfbInitServerWithPthreadsAndZRLE) X(rfbShutdownServer) X(rfbScreenCleanup) X(rfbLog) \
+	X(rfbErr) X(rfbMaxClientWait) X(rfbCheckPasswordByList)
 static struct {
-#define X(name) __typeof__(name) *name;
-	LIBRARY(X)
-#undef X
+	LIBRARY(LIBRARY_POINTER)
 } library;
-static const struct library_symbol symbols[] = {
-#define X(name) {#name, &library.name},
-	LIBRARY(X)
-#undef X
-	{0}
-};
+static const struct library_symbol symbols[] = {LIBRARY(LIBRARY_SYMBOL) {0}};
 
 struct vnc {
 	pthread_mutex_t *lock;

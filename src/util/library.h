@@ -13,6 +13,10 @@ struct library_symbol {
 	void *pointer; /* to the pointer that is set */
 };
 
+/* For a list LIST(X) of X(symbol): members of a struct `library` that point to them, and rows of a table of symbols. */
+#define LIBRARY_POINTER(symbol) __typeof__(symbol) *symbol;
+#define LIBRARY_SYMBOL(symbol) {#symbol, &library.symbol},
+
 /* Loads `file` ("libnbd.so.0") and sets the symbols, the last of which has name NULL. False: one line for the user. */
 bool library_load(const char *file, const struct library_symbol *symbols, char *error, size_t size);
 
