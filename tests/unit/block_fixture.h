@@ -13,20 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "block/block.h"
 #include "util/loop.h"
-
-static unsigned passed, failed;
-
-#define CHECK(cond) \
-	do { \
-		if (cond) { \
-			passed++; \
-		} else { \
-			failed++; \
-			printf("not ok: %s:%d: %s\n", __FILE__, __LINE__, #cond); \
-		} \
-	} while (0)
 
 static pthread_mutex_t big_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct loop *loop;
@@ -47,8 +36,7 @@ static inline int fixture_stop(void)
 	pthread_mutex_unlock(&big_lock);
 	loop_free(loop);
 	rmdir(directory);
-	printf("%u passed, %u failed\n", passed, failed);
-	return failed != 0;
+	return summary();
 }
 
 /* The path of a file in the test's directory; the same string each time. */

@@ -12,34 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "cpu/cpuid.h"
 #include "cpu/mmu.h"
 #include "cpu/protection.h"
 #include "mem/memory.h"
 
-static unsigned passed, failed;
-
-#define CHECK(cond)                                                                                                    \
-	do {                                                                                                           \
-		if (cond) {                                                                                            \
-			passed++;                                                                                      \
-		} else {                                                                                               \
-			failed++;                                                                                      \
-			printf("not ok: %s:%d: %s\n", __FILE__, __LINE__, #cond);                                      \
-		}                                                                                                      \
-	} while (0)
-
-#define CHECK_EQ(a, b)                                                                                                 \
-	do {                                                                                                           \
-		uint64_t a_ = (a), b_ = (b);                                                                           \
-		if (a_ == b_) {                                                                                        \
-			passed++;                                                                                      \
-		} else {                                                                                               \
-			failed++;                                                                                      \
-			printf("not ok: %s:%d: %s is %#llx, not %#llx\n", __FILE__, __LINE__, #a,                      \
-			       (unsigned long long)a_, (unsigned long long)b_);                                        \
-		}                                                                                                      \
-	} while (0)
 
 /* The call faults with this vector and error code (-1: none). */
 #define CHECK_FAULT(call, vec, err)                                                                                    \
@@ -252,8 +230,7 @@ static inline void set_ring3_long(struct guest *g)
 
 static inline int report(void)
 {
-	printf("%u passed, %u failed\n", passed, failed);
-	return failed != 0;
+	return summary();
 }
 
 #endif
