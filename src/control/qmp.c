@@ -30,6 +30,7 @@ struct qmp {
 	struct json_tokener *tokener;
 	size_t command_len; /* bytes of the command that is being read */
 	bool negotiated;
+	bool asked; /* the machine's end or reset is what a command asked for */
 };
 
 /* ---- answers ---- */
@@ -105,6 +106,40 @@ void qmp_event(struct qmp *q, const char *name, const char *data)
 	send_object(q, event);
 }
 
+/* What QEMU calls the cause. */
+static const char *cause(const struct qmp *q, bool *guest)
+{
+	*guest = false;
+	switch (q->vm->end) {
+	case VM_RESET:
+	case VM_TRIPLE_FAULT:
+		*guest = !q->asked;
+		return q->asked ? "host-qmp-system-reset" : "guest-reset";
+	case VM_QUIT:
+		return q->asked ? "host-qmp-quit" : "host-signal";
+	case VM_POWER_OFF:
+	case VM_DEBUG_EXIT:
+		*guest = true;
+		return "guest-shutdown";
+	case VM_OUTPUT_CLOSED:
+	case VM_ERROR:
+	case VM_RUNNING:
+		break;
+	}
+	return "host-error";
+}
+
+void qmp_tell_end(struct qmp *q, bool again)
+{
+	char data[96];
+	bool guest;
+	const char *reason = cause(q, &guest);
+
+	snprintf(data, sizeof data, "{\"guest\": %s, \"reason\": \"%s\"}", guest ? "true" : "false", reason);
+	qmp_event(q, again ? "RESET" : "SHUTDOWN", data);
+	q->asked = false;
+}
+
 /* ---- commands ---- */
 
 /* A command: what it returns (NULL: an empty object), or *error is set to one line. `arguments` may be NULL. */
@@ -177,6 +212,12 @@ static struct json_object *run_cpus(struct qmp *q, struct json_object *a, const 
 	return list;
 }
 
+static void stop(struct qmp *q, enum vm_end end)
+{
+	q->asked |= q->vm->end == VM_RUNNING;
+	vm_stop(q->vm, end);
+}
+
 static struct json_object *run_powerdown(struct qmp *q, struct json_object *a, const char **error)
 {
 	(void)a;
@@ -190,7 +231,7 @@ static struct json_object *run_reset(struct qmp *q, struct json_object *a, const
 {
 	(void)a;
 	(void)error;
-	vm_stop(q->vm, VM_RESET);
+	stop(q, VM_RESET);
 	return NULL;
 }
 
@@ -198,7 +239,7 @@ static struct json_object *run_quit(struct qmp *q, struct json_object *a, const 
 {
 	(void)a;
 	(void)error;
-	vm_stop(q->vm, VM_QUIT);
+	stop(q, VM_QUIT);
 	return NULL;
 }
 

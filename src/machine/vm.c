@@ -264,19 +264,6 @@ static void start_vcpus(struct vm *vm)
 	}
 }
 
-/* As QEMU has the events. */
-static void tell_end(struct vm *vm)
-{
-	if (!vm->backends.qmp)
-		return;
-	if (vm->end == VM_RESET && !vm->config.no_reboot)
-		qmp_event(vm->backends.qmp, "RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}");
-	else if (vm->end == VM_QUIT)
-		qmp_event(vm->backends.qmp, "SHUTDOWN", "{\"guest\": false, \"reason\": \"host-qmp-quit\"}");
-	else
-		qmp_event(vm->backends.qmp, "SHUTDOWN", "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
-}
-
 enum vm_end vm_run(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
@@ -289,7 +276,8 @@ enum vm_end vm_run(struct vm *vm)
 			pthread_join(vm->vcpu[i]->thread, NULL);
 	pthread_mutex_lock(&vm->lock);
 	serial_drain(vm->pc->serial);
-	tell_end(vm);
+	if (vm->backends.qmp)
+		qmp_tell_end(vm->backends.qmp, vm->end == VM_RESET && !vm->config.no_reboot);
 	pthread_mutex_unlock(&vm->lock);
 	return vm->end;
 }

@@ -84,7 +84,7 @@ while len(got) < 5:
 verdict(got == b"hello", "a serial line on a socket", got)
 a = command('{"execute": "system_reset"}')
 b = answer()
-verdict(a == {"return": {}} and b["event"] == "RESET", "system_reset", (a, b))
+verdict(a == {"return": {}} and b["event"] == "RESET" and b["data"] == {"guest": False, "reason": "host-qmp-system-reset"}, "system_reset", (a, b))
 line.sendall(b"again")
 got = b""
 while len(got) < 5:
@@ -95,4 +95,4 @@ b = answer()
 verdict("POWERDOWN" in (a.get("event"), b.get("event")), "system_powerdown", (a, b))
 a = command('{"execute": "quit"}')
 b = answer()
-verdict(child.wait(10) == 0 and b["event"] == "SHUTDOWN" and not os.path.exists(qmp_path), "quit", (a, b))
+verdict(child.wait(10) == 0 and b["event"] == "SHUTDOWN" and b["data"]["reason"] == "host-qmp-quit" and not os.path.exists(qmp_path), "quit", (a, b))
