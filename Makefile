@@ -120,6 +120,10 @@ GUEST_NAMES := cloud cloud-6.12 686
 $(GUESTS)/%/version:
 	tools/fetch-guests $(GUESTS) $*
 
+# Its KVM, for tests/kvm.
+$(GUESTS)/cloud/kvm-modules:
+	tools/fetch-guests $(GUESTS) cloud
+
 $(GUESTS)/%/vmlinuz: $(GUESTS)/%/version ;
 
 $(GUESTS)/%/initrd.gz: $(GUESTS)/%/version tools/make-initramfs tools/guest-init
@@ -134,7 +138,7 @@ deps-debian:
 $(DEBIAN)/disk.img: tools/make-debian-image
 	tools/make-debian-image $(DEBIAN)
 
-guests: $(foreach g,$(GUEST_NAMES),$(call guest,$(g)))
+guests: $(foreach g,$(GUEST_NAMES),$(call guest,$(g))) $(GUESTS)/cloud/kvm-modules
 
 # ---- what people ask for ----
 
