@@ -235,6 +235,8 @@ int option_net(struct backends_config *b, const char *value)
 	if (b->nets == NET_MAX)
 		return option_bad("--net %s: %u cards are the most", value, NET_MAX);
 	*c = (struct net_config){.fd = -1, .mac = {0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + b->nets)}};
+	for (unsigned i = 0; i < b->nets; i++)
+		c->user.number += b->net[i].kind == NET_USER;
 	r = keyval_split_repeats(&kv, value, "hostfwd", &word);
 	if (r < 0)
 		r = option_bad("--net %s: '%s': %s", value, word,

@@ -78,6 +78,7 @@ struct net_config {
 	uint16_t mtu;         /* that the card tells its driver; 0: nothing */
 	char pcap[PATH_MAX];  /* "": no capture */
 	struct net_user_config {
+		unsigned number; /* of those before it in the same machine: gives it addresses of its own */
 		bool restricted, no_ipv6;
 		unsigned forwards;
 		struct net_forward forward[NET_FORWARDS_MAX];

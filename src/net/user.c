@@ -1,7 +1,8 @@
 /*
  * The network without privileges: libslirp, a TCP/IP stack that ends the guest's connections and opens the host's own.
  * The guest is 10.0.2.15 (DHCP) in 10.0.2.0/24 and fec0::/64; the host's loopback is 10.0.2.2 and fec0::2, its name server
- * 10.0.2.3 and fec0::3.
+ * 10.0.2.3 and fec0::3. A machine's further networks of this kind are 10.0.3.0/24 and fec0:0:0:1::/64, and so on, so that
+ * a guest with several has a route for each.
  *
  * A call into slirp costs much more than a byte does. So it works with IP packets as large as there can be: the guest's
  * large segments go to it uncut; to have it send large ones, it is told a large MSS in place of a full-sized one of the
@@ -306,22 +307,32 @@ static const SlirpCb callbacks = {
 	.notify = notify,
 };
 
+static struct in_addr address4(const struct net_user_config *c, uint8_t host)
+{
+	return (struct in_addr){htonl(0x0a000200u + (c->number << 8) + host)};
+}
+
+static struct in6_addr address6(const struct net_user_config *c, uint8_t host)
+{
+	return (struct in6_addr){.s6_addr = {0xfe, 0xc0, [7] = (uint8_t)c->number, [15] = host}};
+}
+
 static Slirp *start_slirp(struct user *u, const struct net_user_config *c)
 {
 	const SlirpConfig config = {
 		.version = 4,
 		.restricted = c->restricted,
 		.in_enabled = true,
-		.vnetwork = {htonl(0x0a000200)},
+		.vnetwork = address4(c, 0),
 		.vnetmask = {htonl(0xffffff00)},
-		.vhost = {htonl(0x0a000202)},
-		.vdhcp_start = {htonl(0x0a00020f)},
-		.vnameserver = {htonl(0x0a000203)},
+		.vhost = address4(c, 2),
+		.vdhcp_start = address4(c, 15),
+		.vnameserver = address4(c, 3),
 		.in6_enabled = !c->no_ipv6,
-		.vprefix_addr6 = {.s6_addr = {0xfe, 0xc0}},
+		.vprefix_addr6 = address6(c, 0),
 		.vprefix_len = 64,
-		.vhost6 = {.s6_addr = {0xfe, 0xc0, [15] = 2}},
-		.vnameserver6 = {.s6_addr = {0xfe, 0xc0, [15] = 3}},
+		.vhost6 = address6(c, 2),
+		.vnameserver6 = address6(c, 3),
 		.vhostname = c->hostname[0] ? c->hostname : NULL,
 		.tftp_path = c->tftp[0] ? c->tftp : NULL,
 		.bootfile = c->bootfile[0] ? c->bootfile : NULL,

@@ -513,8 +513,10 @@ static bool wait_kept(unsigned count)
 	return kept_count >= count;
 }
 
-static void test_arp_and_dhcp(struct net *n)
+/* `subnet`: the third byte of all addresses. */
+static void test_arp_and_dhcp(struct net *n, uint8_t subnet)
 {
+	const uint8_t gateway[4] = {10, 0, subnet, 2}, first[4] = {10, 0, subnet, 15};
 	static uint8_t p[600];
 
 	memset(p, 0xff, 6);
@@ -522,11 +524,13 @@ static void test_arp_and_dhcp(struct net *n)
 	net_put16(p + 12, 0x0806);
 	memcpy(p + 14, "\0\1\x08\0\6\4\0\1", 8);
 	memcpy(p + 22, nf_mac, 6);
-	memcpy(p + 28, "\x0a\0\2\x0f\0\0\0\0\0\0\x0a\0\2\2", 14);
+	memset(p + 28, 0, 10);
+	memcpy(p + 28, first, sizeof first);
+	memcpy(p + 38, gateway, sizeof gateway);
 	send_frame(n, p, 42, (struct net_offload){0});
 	CHECK(wait_kept(1));
 	CHECK_EQ(net_get16(kept[0].data + 20), 2); /* a reply */
-	CHECK_EQ(memcmp(kept[0].data + 28, "\x0a\0\2\2", 4), 0);
+	CHECK_EQ(memcmp(kept[0].data + 28, gateway, 4), 0);
 	/* DHCPDISCOVER */
 	unsigned h;
 	size_t len = nf_packet(p, false, false, 300, &h);
@@ -543,7 +547,7 @@ static void test_arp_and_dhcp(struct net *n)
 	kept_count = 0;
 	send_frame(n, p, len, (struct net_offload){0});
 	CHECK(wait_kept(1));
-	CHECK_EQ(memcmp(kept[0].data + h + 16, "\x0a\0\2\x0f", 4), 0); /* an offer of 10.0.2.15 */
+	CHECK_EQ(memcmp(kept[0].data + h + 16, first, 4), 0); /* an offer */
 }
 
 /* A TCP segment of the connection, its checksum left to the other side when `o` is given back with it. */
@@ -676,8 +680,14 @@ static void test_user(void)
 		return;
 	}
 	nic_start(n);
-	test_arp_and_dhcp(n);
+	test_arp_and_dhcp(n, 2);
 	test_connection(n);
+	net_detach(n);
+	net_close(n);
+	c.user.number = 3;
+	n = open_net(&c, error);
+	nic_start(n);
+	test_arp_and_dhcp(n, 5);
 	net_detach(n);
 	net_close(n);
 }
