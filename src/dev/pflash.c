@@ -2,8 +2,8 @@
  * NOR flash. See pflash.h.
  *
  * In read-array mode the chip is mapped as read-only memory. The first command takes the mapping away, so that reads
- * come here too, and the command to read the array again brings it back; what was programmed in between is then told to
- * `written` as one range.
+ * come here too, and the command to read the array again brings it back; what was programmed in between is told to
+ * `written` by then, range after range.
  */
 #include "dev/pflash.h"
 
@@ -80,23 +80,22 @@ static void set_mode(struct pflash *f, enum mode mode, enum step step)
 
 static uint8_t *byte_at(const struct pflash *f, uint64_t at) { return f->config.memory->base + f->config.offset + at; }
 
+/* What does not go on where the last change ended is told by itself, so that the order is known. Before the change. */
 static void note(struct pflash *f, uint64_t at, uint64_t len)
 {
-	if (f->begin == f->end) {
+	if (f->begin == f->end || at != f->end) {
+		tell(f);
 		f->begin = at;
-		f->end = at + len;
-		return;
 	}
-	f->begin = at < f->begin ? at : f->begin;
-	f->end = at + len > f->end ? at + len : f->end;
+	f->end = at + len;
 }
 
 /* Programming only makes zeros of ones. */
 static void program(struct pflash *f, uint64_t at, uint8_t value)
 {
 	value &= *byte_at(f, at);
-	memory_block_write(f->config.memory, f->config.offset + at, &value, 1);
 	note(f, at, 1);
+	memory_block_write(f->config.memory, f->config.offset + at, &value, 1);
 }
 
 static void erase(struct pflash *f, uint64_t at)
@@ -105,8 +104,8 @@ static void erase(struct pflash *f, uint64_t at)
 
 	at &= ~(uint64_t)(PFLASH_SECTOR - 1);
 	memset(ones, 0xff, sizeof ones);
-	memory_block_write(f->config.memory, f->config.offset + at, ones, sizeof ones);
 	note(f, at, sizeof ones);
+	memory_block_write(f->config.memory, f->config.offset + at, ones, sizeof ones);
 }
 
 /* ---- commands ---- */

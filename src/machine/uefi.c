@@ -14,6 +14,7 @@
 
 #include "dev/pflash.h"
 #include "machine/vm.h"
+#include "util/file_writer.h"
 #include "util/log.h"
 
 #define CODE_PATH "/usr/share/OVMF/OVMF_CODE_4M.fd"
@@ -103,6 +104,9 @@ int uefi_open(struct uefi_vars *vars, const char *path, char *error, size_t size
 	} else if (path && fcntl(vars->fd, F_OFD_SETLK, &lock) < 0) {
 		snprintf(error, size, "--uefi %s: another machine uses it", path);
 		r = -EBUSY;
+	} else if (!(vars->writer = file_writer_new(vars->fd))) {
+		r = -errno;
+		snprintf(error, size, "--uefi: a thread: %s", strerror(errno));
 	} else {
 		vars->size = (uint64_t)st.st_size;
 		return 0;
@@ -115,6 +119,8 @@ int uefi_open(struct uefi_vars *vars, const char *path, char *error, size_t size
 
 void uefi_close(struct uefi_vars *vars)
 {
+	file_writer_free(vars->writer);
+	vars->writer = NULL;
 	if (vars->fd >= 0)
 		close(vars->fd);
 	vars->fd = -1;
@@ -125,21 +131,8 @@ void uefi_close(struct uefi_vars *vars)
 static void flash_written(void *opaque, uint64_t at, uint64_t len)
 {
 	struct vm *vm = opaque;
-	const uint8_t *from = vm->memory.base + vm->firmware.vars_offset + at;
 
-	while (len) {
-		ssize_t n = pwrite(vm->uefi_vars.fd, from, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			LOG(LOG_FIRMWARE, "UEFI variables: %s", n < 0 ? strerror(errno) : "no room");
-			return;
-		}
-		from += n;
-		at += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
+	file_writer_put(vm->uefi_vars.writer, vm->memory.base + vm->firmware.vars_offset, at, len);
 }
 
 int uefi_new_flash(struct vm *vm, uint64_t top, struct pflash **flash)
@@ -149,6 +142,9 @@ int uefi_new_flash(struct vm *vm, uint64_t top, struct pflash **flash)
 
 	if (r < 0)
 		return r;
+	/* What the machine before a reset wrote. */
+	if ((r = file_writer_drain(vm->uefi_vars.writer)) < 0)
+		LOG(LOG_FIRMWARE, "UEFI variables: %s", strerror(-r));
 	if (pread(vm->uefi_vars.fd, vm->memory.base + vm->firmware.vars_offset, size, 0) != (ssize_t)size)
 		return errno ? -errno : -EIO;
 	const struct pflash_config config = {

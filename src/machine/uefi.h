@@ -1,8 +1,8 @@
 /*
  * UEFI firmware: OVMF's code and, in a flash chip below it, its variables, which are a file of the host's.
  *
- * The file is opened with the host's side and outlives resets. Thread: the one that builds the machine; what the guest
- * programs into the flash is written to the file on its vCPU's thread, under vm->lock, into the host's page cache.
+ * The file is opened with the host's side and outlives resets. Thread: the one that builds the machine. What the guest
+ * programs into the flash is written to the file by a thread of its own (util/file_writer.h), in the guest's order.
  */
 #ifndef RINGSIDE_UEFI_H
 #define RINGSIDE_UEFI_H
@@ -11,12 +11,14 @@
 #include <stdint.h>
 
 struct vm;
+struct file_writer;
 struct pflash;
 
 /* The host's side. */
 struct uefi_vars {
 	int fd; /* -1: none */
 	uint64_t size;
+	struct file_writer *writer;
 };
 
 /* OVMF's code; NULL: it is not installed. */

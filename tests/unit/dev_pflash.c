@@ -61,6 +61,13 @@ static void test_program(void)
 	CHECK_EQ(told, 0);
 	store(0x201, 0xff);
 	CHECK(told == 1 && told_at == 0x200 && told_len == 2);
+	store(0x208, 0x10); /* not where the last one ended: two changes, in this order */
+	store(0x208, 0xff);
+	store(0x206, 0x10);
+	store(0x206, 0xff);
+	CHECK(told == 2 && told_at == 0x208 && told_len == 1);
+	store(0x206, 0xff);
+	CHECK(told == 3 && told_at == 0x206 && told_len == 1);
 	CHECK(load(0x200) == (0x5a & 0xf0) && load(0x201) == (0x5a & 0x0f));
 	store(0x200, 0x10); /* no zero becomes a one */
 	store(0x200, 0xff);
