@@ -17,11 +17,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "block/image.h"
 #include "block/uring.h"
 #include "util/loop.h"
 
+#define NS_PER_S 1000000000l
+#define DRAIN_MOMENT_NS 5000000l /* without word from the ring, which wakes nobody but the loop */
 #define WORKERS_MAX 8u
 #define WRITERS_MAX 2u /* so many may be at a write before another worker is woken for one */
 
@@ -298,6 +301,8 @@ static void tell(void *opaque)
 		b->in_flight--;
 		r->done(r, r->result);
 	}
+	if (!b->in_flight)
+		pthread_cond_broadcast(&b->ended_one); /* block_drain on another thread */
 	if (b->batch_ended)
 		b->batch_ended(b->batch_opaque);
 }
@@ -338,9 +343,57 @@ static bool wait_for_ring(struct block *b)
 	return waited;
 }
 
+/* What the loop's thread has not started is the workers': it may have left the loop, the machine being at its end. */
+static void give_pending_to_workers(struct block *b)
+{
+	struct block_request *r;
+
+	pthread_mutex_lock(&b->lock);
+	while ((r = list_take(&b->pending)) != NULL)
+		give_to_worker(b, r);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* A moment; what the ring has ended by itself is taken from it. No lock held. */
+static void wait_a_moment(struct block *b)
+{
+	struct timespec until;
+
+	if (b->uring) {
+		pthread_mutex_lock(&b->ring_lock);
+		take_from_ring(b);
+		pthread_mutex_unlock(&b->ring_lock);
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += DRAIN_MOMENT_NS;
+	if (until.tv_nsec >= NS_PER_S) {
+		until.tv_nsec -= NS_PER_S;
+		until.tv_sec++;
+	}
+	pthread_mutex_lock(&b->lock);
+	if (!b->ended.first)
+		pthread_cond_timedwait(&b->ended_one, &b->lock, &until);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void drain_elsewhere(struct block *b)
+{
+	while (b->in_flight) {
+		give_pending_to_workers(b);
+		pthread_mutex_unlock(loop_lock(b->loop));
+		wait_a_moment(b);
+		pthread_mutex_lock(loop_lock(b->loop));
+		tell(b);
+	}
+}
+
 void block_drain(struct block *b)
 {
 	tell(b);
+	if (loop_turns_elsewhere(b->loop)) {
+		drain_elsewhere(b);
+		return;
+	}
 	while (b->in_flight) {
 		if (!wait_for_ring(b)) {
 			pthread_mutex_lock(&b->lock);

@@ -61,8 +61,9 @@ void block_submit(struct block *b, struct block_request *r);
 /* `ended` is called after done was called for some requests that ended together: the moment for one interrupt for all of
  * them. NULL: none. */
 void block_set_batch_ended(struct block *b, void (*ended)(void *opaque), void *opaque);
-/* Waits until all requests submitted have ended, and calls their done here. vm->lock held. For a device that is reset or
- * freed. */
+/* Waits until all requests submitted have ended. For a device that is reset or freed. vm->lock held; on another thread than
+ * the loop's (a vCPU's) it is let go of while there is something to wait for, so that a slow disk holds up nobody else: until
+ * this returns the device submits nothing and takes nothing new from its driver. done is called here or on the I/O thread. */
 void block_drain(struct block *b);
 
 bool block_format_known(const char *format);

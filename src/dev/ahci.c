@@ -652,6 +652,17 @@ static uint64_t ahci_read(void *dev, uint64_t offset, unsigned size)
 	return reg_read(dev, (unsigned)offset & ~3u) >> shift;
 }
 
+/* A drive waits for its disk, because of another vCPU. */
+static bool draining(const struct port *p) { return p->drive && p->drive->draining; }
+
+static bool any_draining(const struct ahci *a)
+{
+	for (unsigned i = 0; i < AHCI_PORTS; i++)
+		if (draining(&a->port[i]))
+			return true;
+	return false;
+}
+
 static void ahci_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
 {
 	struct ahci *a = dev;
@@ -661,10 +672,14 @@ static void ahci_write(void *dev, uint64_t offset, uint64_t value, unsigned size
 
 	if (!is_written_by_ones(reg))
 		v |= reg_read(a, reg) & (uint32_t)~mask;
-	if (reg < PORT_BASE)
-		global_write(a, reg, v);
-	else if ((reg - PORT_BASE) / PORT_SIZE < AHCI_PORTS)
-		port_write(&a->port[(reg - PORT_BASE) / PORT_SIZE], reg % PORT_SIZE, v);
+	if (reg < PORT_BASE) {
+		if (!(reg == GHC && (v & GHC_HR) && any_draining(a)))
+			global_write(a, reg, v);
+		return;
+	}
+	unsigned n = (reg - PORT_BASE) / PORT_SIZE;
+	if (n < AHCI_PORTS && !draining(&a->port[n]))
+		port_write(&a->port[n], reg % PORT_SIZE, v);
 }
 
 static const struct bus_ops ops = {.read = ahci_read, .write = ahci_write, .max_size = 4};

@@ -228,7 +228,12 @@ void ata_drive_dma(struct ata_drive *d)
 		dma_done(d);
 }
 
-void ata_drive_stop_dma(struct ata_drive *d) { ata_transfer_cancel(&d->transfer); }
+void ata_drive_stop_dma(struct ata_drive *d)
+{
+	d->draining = true;
+	ata_transfer_cancel(&d->transfer);
+	d->draining = false;
+}
 
 /* ---- when the disk answers ---- */
 
@@ -426,6 +431,13 @@ void ata_set_signature(struct ata_drive *d)
 	}
 }
 
+static void drain(struct ata_drive *d)
+{
+	d->draining = true;
+	block_drain(d->config.block);
+	d->draining = false;
+}
+
 void ata_drive_cancel(struct ata_drive *d)
 {
 	bool wait = d->busy || d->transfer.active || d->queued;
@@ -436,7 +448,7 @@ void ata_drive_cancel(struct ata_drive *d)
 		if (d->queue[i])
 			d->queue[i]->transfer.cancelled = true;
 	if (wait)
-		block_drain(d->config.block);
+		drain(d);
 	d->cancelled = d->transfer.cancelled = false;
 	for (unsigned i = 0; i < ATA_QUEUE_DEPTH; i++)
 		if (d->queue[i])

@@ -121,6 +121,7 @@ struct ata_drive {
 	/* the disk's */
 	bool busy;      /* `request` is under way */
 	bool cancelled; /* and nobody wants to hear of it */
+	bool draining;  /* waits for the end of what was cancelled, perhaps without vm->lock: the controller lets nothing through */
 	struct block_request request;
 	struct iovec iov;
 	struct ata_transfer transfer;

@@ -53,7 +53,7 @@ struct ata_transfer {
 /* Moves t->len bytes (a multiple of BLOCK_SECTOR, not 0) between the disk and memory. 0: t->done will be called; or
  * what went wrong before anything could be submitted: as t->done's result. */
 int ata_transfer_start(struct ata_transfer *t);
-/* t->done will not be called any more. Waits for the disk. */
+/* t->done will not be called any more. Waits for the disk, as block_drain does. */
 void ata_transfer_cancel(struct ata_transfer *t);
 
 /* Copies between a buffer and memory, at once. 0, -ENODATA, -EFAULT, -ENOMEM; *moved: bytes that were. */

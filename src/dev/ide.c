@@ -163,6 +163,12 @@ static bool decoding(const struct channel *c)
 	return (config[COMMAND] & COMMAND_IO) && (config[IDETIM + 2 * c->number + 1] & IDETIM_DECODE);
 }
 
+/* One of the drives waits for its disk, because of another vCPU: both are busy. */
+static bool draining(const struct channel *c)
+{
+	return (c->drive[0] && c->drive[0]->draining) || (c->drive[1] && c->drive[1]->draining);
+}
+
 /* No drive 1: drive 0 answers for it with zeros. No drive at all: nobody does. */
 static uint8_t absent(const struct channel *c) { return c->drive[0] || c->drive[1] ? 0 : NOBODY; }
 
@@ -277,6 +283,8 @@ static uint64_t command_read(void *dev, uint64_t offset, unsigned size)
 
 	if (!decoding(c))
 		return UINT64_MAX;
+	if (draining(c))
+		return ATA_BSY;
 	if (offset == DATA)
 		return d ? ata_drive_pio_read(d, size > 2 ? 4 : 2) : absent(c) * 0x01010101u;
 	for (unsigned i = 0; i < size; i++)
@@ -289,7 +297,7 @@ static void command_write(void *dev, uint64_t offset, uint64_t value, unsigned s
 	struct channel *c = dev;
 	struct ata_drive *d = c->drive[c->selected];
 
-	if (!decoding(c))
+	if (!decoding(c) || draining(c))
 		return;
 	if (offset == DATA) {
 		if (d)
@@ -312,6 +320,8 @@ static uint64_t control_read(void *dev, uint64_t offset, unsigned size)
 	(void)size;
 	if (!decoding(c))
 		return UINT64_MAX;
+	if (draining(c))
+		return ATA_BSY;
 	return c->drive[c->selected] ? c->drive[c->selected]->regs.status : absent(c);
 }
 
@@ -322,7 +332,7 @@ static void control_write(void *dev, uint64_t offset, uint64_t value, unsigned s
 
 	(void)offset;
 	(void)size;
-	if (!decoding(c))
+	if (!decoding(c) || draining(c))
 		return;
 	c->control = (uint8_t)value;
 	if (!(old & CONTROL_SRST) && (c->control & CONTROL_SRST)) {
@@ -412,6 +422,8 @@ static void bm_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
 {
 	struct ide *ide = dev;
 
+	if (draining(&ide->channel[0]) || draining(&ide->channel[1]))
+		return;
 	for (unsigned i = 0; i < size && offset + i < IDE_CHANNELS * BM_SIZE; i++)
 		bm_write_byte(&ide->channel[(offset + i) / BM_SIZE], (unsigned)(offset + i) % BM_SIZE,
 			      (uint8_t)(value >> 8 * i));

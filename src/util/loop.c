@@ -111,10 +111,17 @@ void loop_wake(struct loop *l)
 	(void)n;
 }
 
+bool loop_turns_elsewhere(const struct loop *l)
+{
+	return __atomic_load_n(&l->turned, __ATOMIC_ACQUIRE) && !pthread_equal(l->thread, pthread_self());
+}
+
+pthread_mutex_t *loop_lock(const struct loop *l) { return l->lock; }
+
 /* The loop's own thread looks for work and calls before it polls. */
 static void wake_others(struct loop *l)
 {
-	if (!__atomic_load_n(&l->turned, __ATOMIC_ACQUIRE) || !pthread_equal(l->thread, pthread_self()))
+	if (!l->turned || loop_turns_elsewhere(l))
 		loop_wake(l);
 }
 

@@ -78,6 +78,10 @@ void loop_work_cancel(struct loop *l, struct loop_work *w);
 /* Makes the loop look at what it watches again. Any thread, with or without the lock. */
 void loop_wake(struct loop *l);
 
+/* Another thread than this one turns the loop. */
+bool loop_turns_elsewhere(const struct loop *l);
+pthread_mutex_t *loop_lock(const struct loop *l); /* the owner's lock */
+
 /* One turn: waits for something to do, then does it. Lock held, released while it waits. */
 void loop_turn(struct loop *l);
 

@@ -213,6 +213,8 @@ static void modern_write(void *dev, uint64_t offset, uint64_t value, unsigned si
 {
 	struct virtio_device *v = dev;
 
+	if (v->resetting && offset / REGION != REGION_NOTIFY)
+		return;
 	switch (offset / REGION) {
 	case REGION_COMMON:
 		common_write(v, offset, (uint32_t)value, size);
@@ -285,6 +287,8 @@ static void legacy_write(void *dev, uint64_t offset, uint64_t value, unsigned si
 	struct virtqueue *q = selected(v);
 	unsigned header = legacy_header(v);
 
+	if (v->resetting && (offset << 4 | size) != AT(queue_notify, 2))
+		return;
 	if (offset >= header) {
 		virtio_config_set(v, offset - header, (uint32_t)value, size);
 		return;

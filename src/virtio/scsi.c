@@ -59,6 +59,8 @@ struct target {
 	struct block *block;
 	struct scsi_disk disk;
 	struct cdrom *cdrom; /* NULL: a disk */
+	unsigned active;     /* requests that have not been given back */
+	struct virtqueue_chain *aborts; /* control requests that wait for their end */
 };
 
 struct virtio_scsi {
@@ -90,6 +92,29 @@ _Static_assert(SCSI_BUFFER_SIZE >= CDROM_BUFFER_SIZE && SCSI_CDB_SIZE >= CDROM_C
 
 /* ---- the end of a request ---- */
 
+/* Answers a request of the control queue. */
+static void put_control(struct virtio_scsi *d, struct virtqueue_chain *c, const uint8_t *answer, size_t len)
+{
+	len = virtio_copy_in(c, 0, answer, len);
+	virtqueue_put(virtio_queue(d->virtio, QUEUE_CONTROL), c, (uint32_t)len);
+	d->used |= 1u << QUEUE_CONTROL;
+}
+
+/* What went on at a target has ended, and those who wanted that hear of it. */
+static void answer_aborts(struct virtio_scsi *d, struct target *t)
+{
+	static const uint8_t ok = RESPONSE_OK;
+	struct virtqueue_chain *c;
+
+	while ((c = t->aborts) != NULL) {
+		t->aborts = c->next;
+		if (d->forgetting & 1u << QUEUE_CONTROL)
+			virtqueue_forget(virtio_queue(d->virtio, QUEUE_CONTROL), c);
+		else
+			put_control(d, c, &ok, sizeof ok);
+	}
+}
+
 static void finish(struct request *r)
 {
 	struct virtio_scsi *d = r->device;
@@ -104,6 +129,8 @@ static void finish(struct request *r)
 		virtqueue_put(r->queue, r->chain, (uint32_t)r->chain->in_len);
 		d->used |= queue;
 	}
+	if (r->target && --r->target->active == 0)
+		answer_aborts(d, r->target);
 	free(r->buffer);
 	free(r);
 }
@@ -311,47 +338,47 @@ static void take_request(struct virtio_scsi *d, struct virtqueue *q, struct virt
 	virtio_copy_out(c, 0, &h, sizeof h);
 	virtio_copy_out(c, sizeof h, r->cdb, d->config.cdb_size < sizeof r->cdb ? d->config.cdb_size : sizeof r->cdb);
 	r->target = find_target(d, h.lun, &unit);
-	if (!r->target)
+	if (!r->target) {
 		finish_with(r, RESPONSE_BAD_TARGET);
-	else if (unit)
+	} else if (unit) {
 		no_such_unit(r);
-	else
+	} else {
+		r->target->active++;
 		start_command(r);
+	}
 }
 
 /* ---- the control queue ---- */
 
-static uint8_t manage_task(struct virtio_scsi *d, uint32_t subtype, const uint8_t *lun)
+/* Aborts and resets: what goes on ends, and is given back before the answer. True: it is answered later. */
+static bool manage_task(struct virtio_scsi *d, uint32_t subtype, const uint8_t *lun, struct virtqueue_chain *c,
+			uint8_t *response)
 {
 	unsigned unit;
 	struct target *t = find_target(d, lun, &unit);
 
-	if (!t)
-		return RESPONSE_BAD_TARGET;
-	if (subtype >= TASK_QUERY)
-		return RESPONSE_REJECTED;
-	/* Aborts and resets: what goes on ends, and is given back before the answer. */
-	block_drain(t->block);
-	return RESPONSE_OK;
+	*response = !t ? RESPONSE_BAD_TARGET : subtype >= TASK_QUERY ? RESPONSE_REJECTED : RESPONSE_OK;
+	if (*response != RESPONSE_OK || !t->active)
+		return false;
+	c->next = t->aborts;
+	t->aborts = c;
+	return true;
 }
 
-static void take_control(struct virtio_scsi *d, struct virtqueue *q, struct virtqueue_chain *c)
+static void take_control(struct virtio_scsi *d, struct virtqueue_chain *c)
 {
 	struct { uint32_t type, subtype; uint8_t lun[8]; } task = {0};
 	uint8_t answer[5] = {0};
-	size_t len = sizeof answer, at = 0;
 
 	virtio_copy_out(c, 0, &task, sizeof task);
 	if (task.type == CONTROL_TASK) {
-		answer[4] = manage_task(d, task.subtype, task.lun);
-		at = 4;
-		len = 1;
-	} else if (task.type != CONTROL_QUERY && task.type != CONTROL_SUBSCRIBE) {
-		answer[4] = RESPONSE_REJECTED;
+		if (!manage_task(d, task.subtype, task.lun, c, &answer[4]))
+			put_control(d, c, answer + 4, 1);
+		return;
 	}
-	len = virtio_copy_in(c, 0, answer + at, len);
-	virtqueue_put(q, c, (uint32_t)len);
-	d->used |= 1u << QUEUE_CONTROL;
+	if (task.type != CONTROL_QUERY && task.type != CONTROL_SUBSCRIBE)
+		answer[4] = RESPONSE_REJECTED;
+	put_control(d, c, answer, sizeof answer);
 }
 
 static void scsi_notify(void *opaque, unsigned queue)
@@ -366,7 +393,7 @@ static void scsi_notify(void *opaque, unsigned queue)
 		virtqueue_want_notify(q, false);
 		while ((c = virtqueue_get(q)) != NULL)
 			if (queue == QUEUE_CONTROL)
-				take_control(d, q, c);
+				take_control(d, c);
 			else
 				take_request(d, q, c);
 	} while (virtqueue_want_notify(q, true));

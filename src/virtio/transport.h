@@ -85,6 +85,7 @@ struct virtio_device {
 	uint32_t device_feature_select, driver_feature_select;
 	uint64_t driver_features; /* as the driver writes them */
 	uint64_t features;        /* negotiated */
+	bool resetting; /* waits for what goes on, perhaps without vm->lock: nothing but notifications is taken meanwhile */
 	bool broken, bus_master; /* bus_master: as it was before configuration space was written */
 	/* notifications on their way to the I/O thread */
 	struct loop_call notify;

@@ -95,7 +95,9 @@ void virtio_set_status(struct virtio_device *v, uint8_t status, bool legacy)
 
 void virtio_reset(struct virtio_device *v)
 {
+	v->resetting = true;
 	v->ops->reset(v->opaque);
+	v->resetting = false;
 	for (unsigned i = 0; i < v->queues; i++)
 		virtqueue_reset(&v->queue[i]);
 	memset(v->notified, 0, sizeof v->notified);
@@ -168,6 +170,8 @@ static void notify(void *opaque)
 {
 	struct virtio_device *v = opaque;
 
+	if (v->resetting)
+		return;
 	for (unsigned word = 0; word < VIRTIO_QUEUES_MAX / 64; word++) {
 		uint64_t bits = v->notified[word];
 
@@ -221,9 +225,12 @@ void virtio_queue_reset_by_driver(struct virtqueue *q)
 {
 	struct virtio_device *v = q->device;
 
+	v->resetting = true;
 	v->ops->queue_reset(v->opaque, q->index);
+	v->resetting = false;
 	v->notified[q->index / 64] &= ~(1ull << q->index % 64);
 	virtqueue_reset(q);
+	loop_call_soon(v->loop, &v->notify); /* for other queues, meanwhile */
 }
 
 /* The ring's areas are looked up when the queue is first used. */

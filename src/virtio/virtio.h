@@ -71,7 +71,8 @@ struct virtio_ops {
 	/* There may be new chains in `queue`. I/O thread. */
 	void (*notify)(void *opaque, unsigned queue);
 	/* Status 0 was written, or queue reset: the device forgets every chain that it has, ends what goes on
-	 * (block_drain), and is as after power-on. virtqueue_put of older chains is no longer allowed. */
+	 * (block_drain, which may let go of vm->lock: the core takes nothing from the driver meanwhile), and is as after
+	 * power-on. virtqueue_put of older chains is no longer allowed. */
 	void (*reset)(void *opaque);
 	/* One queue is reset (VIRTIO_F_RING_RESET), likewise for its chains. NULL: the feature is not offered. */
 	void (*queue_reset)(void *opaque, unsigned queue);

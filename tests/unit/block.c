@@ -236,6 +236,63 @@ static void test_guard(void)
 	unlink(path);
 }
 
+/* ---- a drain on another thread ---- */
+
+#define LONG_READ (128u << 20)
+static struct block *drained;
+static bool drain_begun, drain_over; /* under the lock */
+
+static void *drain_main(void *opaque)
+{
+	(void)opaque;
+	pthread_mutex_lock(&big_lock);
+	drain_begun = true;
+	block_drain(drained);
+	drain_over = true;
+	pthread_mutex_unlock(&big_lock);
+	return NULL;
+}
+
+/* A vCPU that resets a device waits; the loop's thread gets the lock meanwhile. `turning`: it goes on to turn the loop, or
+ * it does not, as at a machine's end. */
+static void test_drain(enum block_aio aio, bool turning)
+{
+	const char *path = path_of("drained");
+	struct block_request r[4];
+	struct wait w[4] = {0};
+	unsigned turns_meanwhile = 0, ended = 0;
+	pthread_t thread;
+
+	make_file(path, LONG_READ);
+	drained = open_disk((struct block_config){.path = path, .format = "raw", .aio = aio});
+	void *data = malloc(LONG_READ);
+	const struct iovec v = {.iov_base = data, .iov_len = LONG_READ};
+	drain_begun = drain_over = false;
+	CHECK(run(drained, BLOCK_READ, 0, data, 4096) == 0); /* this thread is the loop's */
+	for (unsigned n = 0; n < 4; n++) {
+		r[n] = (struct block_request){.op = BLOCK_READ, .len = LONG_READ, .iov = &v, .iov_count = 1, .done = wait_done,
+					      .opaque = &w[n]};
+		block_submit(drained, &r[n]);
+	}
+	pthread_create(&thread, NULL, drain_main, NULL);
+	while (!drain_over) {
+		turns_meanwhile += drain_begun;
+		if (turning && drain_begun)
+			loop_wake(loop), loop_turn(loop);
+		pthread_mutex_unlock(&big_lock);
+		usleep(1000);
+		pthread_mutex_lock(&big_lock);
+	}
+	pthread_join(thread, NULL);
+	for (unsigned n = 0; n < 4; n++)
+		ended += w[n].ended && w[n].result == 0;
+	CHECK_EQ(ended, 4);
+	CHECK(turns_meanwhile > 0);
+	block_close(drained);
+	free(data);
+	unlink(path);
+}
+
 int main(void)
 {
 	fixture_start();
@@ -249,5 +306,7 @@ int main(void)
 	test_locks();
 	test_snapshot();
 	test_guard();
+	for (unsigned n = 0; n < 4; n++)
+		test_drain(n & 1 ? BLOCK_AIO_THREADS : BLOCK_AIO_BEST, n & 2);
 	return fixture_stop();
 }

@@ -221,6 +221,36 @@ static void test_control(void)
 	CHECK_EQ(*vd_ram(answer), 3);
 }
 
+/* A reset of a logical unit with a command under way: that one is given back first. */
+static void test_abort(void)
+{
+	struct vd_segment c[3] = {{head, HEAD}, {answer, ANSWER}, {data, 8192}}, t[2] = {{data + 16384, 24}, {data + 8192, 1}};
+	static const uint8_t read_10[] = {0x28, 0, 0, 0, 0, 32, 0, 0, 16, 0};
+	bool command_back = false;
+	uint32_t len;
+	uint16_t id;
+
+	memset(vd_ram(head), 0, HEAD);
+	memset(vd_ram(data + 16384), 0, 24);
+	*vd_ram(head) = *vd_ram(data + 16384 + 8) = 1;
+	*vd_ram(head + 2) = *vd_ram(data + 16384 + 10) = 0x40;
+	memcpy(vd_ram(head + 19), read_10, sizeof read_10);
+	vd_put32(data + 16384 + 4, 5);
+	*vd_ram(data + 8192) = 0x55;
+	vd_add(&v, 2, c, 1, 2);
+	vd_kick(&v, 2);
+	vd_turn(); /* it is started */
+	vd_add(&v, 0, t, 1, 1);
+	vd_kick(&v, 0);
+	for (unsigned i = 0; i < 50000 && !vd_used(&v, 0, &id, &len); i++) {
+		vd_turn();
+		CHECK(*vd_ram(data + 8192) == 0x55 || command_back || (command_back = vd_used(&v, 2, &id, &len)));
+		usleep(100);
+	}
+	CHECK(command_back);
+	CHECK_EQ(*vd_ram(data + 8192), 0);
+}
+
 int main(void)
 {
 	start();
@@ -228,6 +258,7 @@ int main(void)
 	test_data();
 	test_cdrom();
 	test_control();
+	test_abort();
 	stop();
 	return summary();
 }
