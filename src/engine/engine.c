@@ -1,5 +1,6 @@
 /*
- * The engines that there are, best first, and how to find one by name. Constant; any thread.
+ * The engines that there are, best first, and how to find one: by name, or by what this host is fit for. Constant; any
+ * thread, but for engine_choose.
  */
 #include "engine/engine.h"
 
@@ -12,5 +13,19 @@ const struct engine *engine_find(const char *name)
 	for (unsigned i = 0; engines[i]; i++)
 		if (!strcmp(engines[i]->name, name))
 			return engines[i];
+	return NULL;
+}
+
+const struct engine *engine_choose(char *why, size_t size)
+{
+	char reason[200];
+	size_t len = 0;
+
+	*why = '\0';
+	for (unsigned i = 0; engines[i]; i++) {
+		if (!engines[i]->probe || engines[i]->probe(reason, sizeof(reason)) == 0)
+			return engines[i];
+		len += (size_t)snprintf(why + len, len < size ? size - len : 0, "%s%s: %s", len ? "; " : "", engines[i]->name, reason);
+	}
 	return NULL;
 }

@@ -14,6 +14,9 @@ typedef void range_fn(void *arg, const char *name, const void *start, size_t siz
 struct engine {
 	const char *name, *help;
 	unsigned cpus_max; /* vCPUs that a VM may have; 0: any number */
+	/* Whether this host is fit for it: 0, or -errno and why not, in one line of less than 200 characters. May take some
+	 * 100 ms and a child process; on the main thread, before there are others. NULL: it shows when it is used. */
+	int (*probe)(char *why, size_t size);
 	/* Once a VM: state shared by its vCPUs, NULL and errno on failure. */
 	void *(*vm_create)(struct memory *memory);
 	void (*vm_destroy)(void *engine_vm);
@@ -37,6 +40,8 @@ struct engine {
 extern const struct engine engine_interp, engine_bt, engine_check;
 const struct engine *engine_find(const char *name); /* NULL: unknown */
 extern const struct engine *const engines[];        /* NULL-terminated, best first */
+/* The best engine that this host is fit for, as probe says it; `why` gets "NAME: why not" of those that are better. */
+const struct engine *engine_choose(char *why, size_t size);
 
 /* interp: runs exactly one instruction (or one iteration group of a REP) at cpu->rip, delivering
  * any exception it raises. Every engine may call it. X_OK or X_EXIT (cpu->exit). */

@@ -1,0 +1,407 @@
+/*
+ * The self-test: a child process makes a small machine by /dev/kvm and runs selftest_guest.S in it; the parent waits
+ * as long as it gets on and kills it then, for a KVM that is not fit may never come back from KVM_RUN.
+ *
+ * The child and its machine are gone when kvm_selftest returns. What both share is struct shared and the guest's memory:
+ * so the parent knows where the guest hung. To be called while the process has one thread; not by two threads at once.
+ * Source: Linux Documentation/virt/kvm/api.rst; the guest's tables by Intel SDM volume 3, 4.5 and 3.4.5.
+ */
+#include "engine/kvm/selftest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BOUND_US 100000       /* for the guest to get on, of time in which the child could run */
+#define BOUND_WALL_US 3000000 /* in any case */
+#define BOUND_KILL_MS 100
+#define CPUID_ENTRIES 256
+#define EXITS_MAX 100
+
+enum step {
+#define X(name, number, text) STEP_##name = number,
+	SELFTEST_STEPS(X)
+#undef X
+};
+
+static const char *const step_text[] = {
+#define X(name, number, text) [number] = text,
+	SELFTEST_STEPS(X)
+#undef X
+};
+
+extern const uint8_t selftest_guest[], selftest_guest_end[];
+
+/* Shared with the child. */
+struct shared {
+	int result; /* 0 or -errno, when the child has ended */
+	uint32_t exits;
+	bool created; /* the machine is there, and the guest starts */
+	char why[160];
+};
+
+struct machine {
+	struct shared *shared;
+	uint8_t *ram;
+	int kvm, vm, vcpu;
+	struct kvm_run *run;
+	uint64_t string; /* what came by REP OUTSB so far */
+	unsigned string_len;
+	bool out_seen, read_seen, write_seen, window_wanted;
+};
+
+/* What went wrong, into the report; -err. */
+static int fails(struct machine *m, const char *what, int err)
+{
+	snprintf(m->shared->why, sizeof(m->shared->why), "%s%s%s", what, err == EIO ? "" : ": ", err == EIO ? "" : strerror(err));
+	return -err;
+}
+
+static int call(struct machine *m, int fd, unsigned long request, void *argument, const char *name)
+{
+	int r = ioctl(fd, request, argument);
+
+	return r < 0 ? fails(m, name, errno) : r;
+}
+
+/* The guest's code, and what it is to find in memory. */
+static void fill_ram(uint8_t *ram)
+{
+	uint64_t *pml4 = (uint64_t *)(ram + SELFTEST_PML4), *pt = (uint64_t *)(ram + SELFTEST_PT);
+
+	memcpy(ram + SELFTEST_CODE, selftest_guest, (size_t)(selftest_guest_end - selftest_guest));
+	pml4[0] = pml4[SELFTEST_HIGH >> 39 & 511] = SELFTEST_PDPT | 7;
+	*(uint64_t *)(ram + SELFTEST_PDPT) = SELFTEST_PD | 7;
+	*(uint64_t *)(ram + SELFTEST_PD) = SELFTEST_PT | 7;
+	for (unsigned page = 0; page < SELFTEST_RAM >> 12; page++)
+		pt[page] = (uint64_t)page << 12 | 3;
+	pt[(SELFTEST_CODE >> 12) + 1] |= 4;
+	pt[(SELFTEST_USER_STACK >> 12) - 1] |= 4;
+	pt[SELFTEST_ALIAS >> 12] = SELFTEST_DATA | 3;
+	pt[SELFTEST_MMIO >> 12] = SELFTEST_MMIO_GPA | 0x1b;
+	pt[SELFTEST_READ_ONLY >> 12] = SELFTEST_DATA | 1;
+	pt[SELFTEST_NX >> 12] = SELFTEST_CODE | 3 | 1ull << 63;
+	*(uint32_t *)(ram + SELFTEST_HIDDEN + 8) = SELFTEST_MAGIC;
+}
+
+static int set_cpuid(struct machine *m)
+{
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(cpuid->entries[0]));
+	int r;
+
+	if (!cpuid)
+		return fails(m, "CPUID", ENOMEM);
+	cpuid->nent = CPUID_ENTRIES;
+	r = call(m, m->kvm, KVM_GET_SUPPORTED_CPUID, cpuid, "KVM_GET_SUPPORTED_CPUID");
+	if (r >= 0)
+		r = call(m, m->vcpu, KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2");
+	free(cpuid);
+	return r;
+}
+
+static int set_registers(struct machine *m)
+{
+	struct kvm_regs regs = { .rip = SELFTEST_CODE, .rflags = 2 };
+	struct kvm_sregs sregs;
+	int r = call(m, m->vcpu, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
+
+	if (r < 0)
+		return r;
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	r = call(m, m->vcpu, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
+	return r < 0 ? r : call(m, m->vcpu, KVM_SET_REGS, &regs, "KVM_SET_REGS");
+}
+
+static int create(struct machine *m)
+{
+	struct kvm_userspace_memory_region slot = {
+		.memory_size = SELFTEST_RAM,
+		.userspace_addr = (uint64_t)m->ram,
+	};
+	uint64_t identity_map = 0xfffbc000;
+	int r, size;
+
+	m->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (m->kvm < 0)
+		return fails(m, "/dev/kvm", errno);
+	r = ioctl(m->kvm, KVM_GET_API_VERSION, 0);
+	if (r != KVM_API_VERSION)
+		return fails(m, "it is not the KVM that is known here", EIO);
+	m->vm = r = call(m, m->kvm, KVM_CREATE_VM, NULL, "KVM_CREATE_VM");
+	if (r < 0)
+		return r;
+	/* Intel's processors want room for what real mode is made of; others do not mind. */
+	ioctl(m->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
+	ioctl(m->vm, KVM_SET_TSS_ADDR, 0xfffbd000);
+	r = call(m, m->vm, KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION");
+	if (r < 0)
+		return r;
+	m->vcpu = r = call(m, m->vm, KVM_CREATE_VCPU, NULL, "KVM_CREATE_VCPU");
+	if (r < 0)
+		return r;
+	size = call(m, m->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL, "KVM_GET_VCPU_MMAP_SIZE");
+	if (size < (int)sizeof(*m->run))
+		return fails(m, "KVM_GET_VCPU_MMAP_SIZE", EINVAL);
+	m->run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
+	if (m->run == MAP_FAILED)
+		return fails(m, "mmap of a vCPU", errno);
+	r = set_cpuid(m);
+	return r < 0 ? r : set_registers(m);
+}
+
+static const char *step_name(const uint8_t *ram)
+{
+	unsigned step = ((const volatile uint8_t *)ram)[SELFTEST_STEP];
+
+	return step < sizeof(step_text) / sizeof(step_text[0]) ? step_text[step] : "what cannot be";
+}
+
+static int goes_wrong(struct machine *m, const char *how)
+{
+	char what[128];
+
+	snprintf(what, sizeof(what), "guests go wrong in %s%s", step_name(m->ram), how);
+	return fails(m, what, EIO);
+}
+
+/* 1: the guest says that it is done. */
+static int port(struct machine *m)
+{
+	uint8_t *data = (uint8_t *)m->run + m->run->io.data_offset;
+	unsigned bytes = m->run->io.size * m->run->io.count;
+	bool in = m->run->io.direction == KVM_EXIT_IO_IN;
+
+	if (in && m->run->io.port == SELFTEST_PORT_IN && bytes == 2) {
+		memcpy(data, &(uint16_t){ SELFTEST_IN }, 2);
+		return 0;
+	}
+	if (!in && m->run->io.port == SELFTEST_PORT_OUT && m->run->io.size == 4) {
+		m->out_seen = bytes == 4 && memcmp(data, &(uint32_t){ SELFTEST_OUT }, 4) == 0;
+		return 0;
+	}
+	if (!in && m->run->io.port == SELFTEST_PORT_OUT && m->run->io.size == 1 && m->string_len + bytes <= 8) {
+		memcpy((uint8_t *)&m->string + m->string_len, data, bytes);
+		m->string_len += bytes;
+		return 0;
+	}
+	if (!in && m->run->io.port == SELFTEST_PORT_INTERRUPT) {
+		m->window_wanted = true;
+		m->run->request_interrupt_window = 1;
+		return 0;
+	}
+	if (!in && m->run->io.port == SELFTEST_PORT_DONE)
+		return 1;
+	return goes_wrong(m, in || m->run->io.port != SELFTEST_PORT_FAIL ? ": unexpected port I/O" : "");
+}
+
+static int memory_io(struct machine *m)
+{
+	if (!m->run->mmio.is_write && m->run->mmio.phys_addr == SELFTEST_MMIO_GPA + 0x10 && m->run->mmio.len == 4) {
+		memcpy(m->run->mmio.data, &(uint32_t){ SELFTEST_MMIO_IN }, 4);
+		m->read_seen = true;
+		return 0;
+	}
+	if (m->run->mmio.is_write && m->run->mmio.phys_addr == SELFTEST_MMIO_GPA + 0x18 && m->run->mmio.len == 8 &&
+	    memcmp(m->run->mmio.data, &(uint64_t){ SELFTEST_MMIO_OUT }, 8) == 0) {
+		m->write_seen = true;
+		return 0;
+	}
+	return goes_wrong(m, ": unexpected memory I/O");
+}
+
+static int interrupt(struct machine *m, unsigned vector)
+{
+	struct kvm_interrupt irq = { .irq = vector };
+
+	if (!m->run->ready_for_interrupt_injection || !m->run->if_flag)
+		return goes_wrong(m, ": no interrupt can be sent");
+	return call(m, m->vcpu, KVM_INTERRUPT, &irq, "KVM_INTERRUPT");
+}
+
+static int exited(struct machine *m)
+{
+	char how[80];
+
+	switch (m->run->exit_reason) {
+	case KVM_EXIT_IO:
+		return port(m);
+	case KVM_EXIT_MMIO:
+		return memory_io(m);
+	case KVM_EXIT_HLT:
+		return interrupt(m, SELFTEST_VECTOR_HLT);
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		if (!m->window_wanted)
+			break;
+		m->window_wanted = false;
+		m->run->request_interrupt_window = 0;
+		return interrupt(m, SELFTEST_VECTOR_WINDOW);
+	default:
+		break;
+	}
+	snprintf(how, sizeof(how), ": KVM's exit reason is %u (%s)", m->run->exit_reason,
+		 m->run->exit_reason == KVM_EXIT_INTERNAL_ERROR && m->run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION ?
+			 "it cannot emulate an instruction" :
+		 m->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? "internal error" :
+		 m->run->exit_reason == KVM_EXIT_SHUTDOWN ? "triple fault" :
+		 m->run->exit_reason == KVM_EXIT_FAIL_ENTRY ? "the processor refuses" : "unexpected");
+	return goes_wrong(m, how);
+}
+
+/* The guest has come to its end: is all as it should be? */
+static int judge(struct machine *m)
+{
+	struct kvm_regs regs;
+	int r = call(m, m->vcpu, KVM_GET_REGS, &regs, "KVM_GET_REGS");
+
+	if (r < 0)
+		return r;
+	if (*(uint64_t *)(m->ram + SELFTEST_COUNTS) != SELFTEST_EVENTS || regs.r14 != SELFTEST_MAGIC ||
+	    m->string != SELFTEST_STRING || !m->out_seen || !m->read_seen || !m->write_seen)
+		return goes_wrong(m, ": other results");
+	return 0;
+}
+
+static int run_guest(struct machine *m)
+{
+	int r;
+
+	for (unsigned n = 0; n < EXITS_MAX; n++) {
+		r = ioctl(m->vcpu, KVM_RUN, 0);
+		if (r < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (r < 0) {
+			char what[128];
+			int err = errno;
+
+			snprintf(what, sizeof(what), "guests go wrong in %s: KVM_RUN", step_name(m->ram));
+			return fails(m, what, err);
+		}
+		m->shared->exits++;
+		r = exited(m);
+		if (r < 0)
+			return r;
+		if (r > 0)
+			return judge(m);
+	}
+	return goes_wrong(m, ": too many exits");
+}
+
+static _Noreturn void child(struct shared *shared, uint8_t *ram)
+{
+	struct machine m = { .shared = shared, .ram = ram };
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	shared->result = create(&m);
+	shared->created = true;
+	if (shared->result == 0)
+		shared->result = run_guest(&m);
+	_exit(0);
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* For how long the child could have run and another process did, in microseconds (Linux sched-stats.rst). */
+static uint64_t waited_us(pid_t pid)
+{
+	char path[40], text[80] = "";
+	uint64_t waited = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (read(fd, text, sizeof(text) - 1) <= 0 || sscanf(text, "%*u %lu", &waited) != 1)
+		waited = 0;
+	close(fd);
+	return waited / 1000;
+}
+
+/* Waits for the child's end; false: it hangs or takes too long, and is killed. Making a machine is the kernel's work and
+ * comes to an end; it also says how slow this host is (an emulated one may want more than BOUND_US for the like). */
+static bool await(pid_t pid, const volatile struct shared *shared, const volatile uint8_t *ram)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	uint64_t start = now_us(), now = start, since = start, waited = 0, bound = BOUND_WALL_US;
+	unsigned seen = 0, progress;
+	bool ended = false;
+
+	while (fd >= 0 && !ended && now - start < BOUND_WALL_US && now - since < bound + waited_us(pid) - waited) {
+		ended = poll(&poll_fd, 1, 10) == 1;
+		now = now_us();
+		progress = shared->created + shared->exits + ram[SELFTEST_STEP];
+		if (progress == seen)
+			continue;
+		if (!seen)
+			bound = now - start > BOUND_US ? now - start : BOUND_US;
+		seen = progress;
+		since = now;
+		waited = waited_us(pid);
+	}
+	if (!ended)
+		kill(pid, SIGKILL);
+	/* One that cannot even be killed is left to its fate. */
+	if (ended || fd < 0 || poll(&poll_fd, 1, BOUND_KILL_MS) == 1)
+		waitpid(pid, NULL, 0);
+	if (fd >= 0)
+		close(fd);
+	return ended;
+}
+
+int kvm_selftest(struct kvm_selftest *test)
+{
+	uint64_t start = now_us();
+	uint8_t *memory = mmap(NULL, SELFTEST_RAM + sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *shared;
+	pid_t pid;
+	int r;
+
+	*test = (struct kvm_selftest){ 0 };
+	if (memory == MAP_FAILED) {
+		snprintf(test->why, sizeof(test->why), "self-test: %s", strerror(errno));
+		return -ENOMEM;
+	}
+	shared = (struct shared *)(memory + SELFTEST_RAM);
+	shared->result = -EIO;
+	snprintf(shared->why, sizeof(shared->why), "self-test: its process ended");
+	fill_ram(memory);
+	pid = fork();
+	if (pid == 0)
+		child(shared, memory);
+	if (pid < 0) {
+		shared->result = -errno;
+		snprintf(shared->why, sizeof(shared->why), "self-test: fork: %s", strerror(errno));
+	} else if (!await(pid, shared, memory)) {
+		shared->result = -ETIMEDOUT;
+		snprintf(shared->why, sizeof(shared->why), "guests hang in %s", step_name(memory));
+	}
+	r = shared->result;
+	if (r < 0)
+		memcpy(test->why, shared->why, sizeof(test->why));
+	else
+		test->exits = shared->exits;
+	test->us = (uint32_t)(now_us() - start);
+	munmap(memory, SELFTEST_RAM + sizeof(struct shared));
+	return r;
+}
