@@ -254,6 +254,32 @@ static struct json_object *run_nmi(struct qmp *q, struct json_object *a, const c
 	return NULL;
 }
 
+static struct json_object *run_engine(struct qmp *q, struct json_object *a, const char **error)
+{
+	struct json_object *o = json_object_new_object(), *list = json_object_new_array();
+
+	(void)a;
+	(void)error;
+	for (unsigned i = 0; engines[i]; i++)
+		json_object_array_add(list, json_object_new_string(engines[i]->name));
+	json_object_object_add(o, "engine", json_object_new_string(q->vm->config.engine->name));
+	json_object_object_add(o, "engines", list);
+	json_object_object_add(o, "moves", json_object_new_int64(q->vm->moves));
+	return o;
+}
+
+static struct json_object *run_set_engine(struct qmp *q, struct json_object *a, const char **error)
+{
+	struct json_object *name = a ? json_object_object_get(a, "engine") : NULL;
+	const struct engine *engine = name ? engine_find(json_object_get_string(name)) : NULL;
+
+	if (!engine)
+		*error = "'engine' is wanted: the name of an engine";
+	else
+		vm_move(q->vm, engine, error);
+	return NULL;
+}
+
 static struct json_object *run_balloon(struct qmp *q, struct json_object *a, const char **error)
 {
 	struct json_object *value = a ? json_object_object_get(a, "value") : NULL;
@@ -318,6 +344,8 @@ static const struct command commands[] = {
 	{"system_reset", run_reset},
 	{"quit", run_quit},
 	{"inject-nmi", run_nmi},
+	{"x-query-engine", run_engine},
+	{"x-set-engine", run_set_engine},
 	{"balloon", run_balloon},
 	{"query-balloon", run_query_balloon},
 	{"query-balloon-stats", run_query_balloon_stats},

@@ -2,8 +2,9 @@
  * A control socket that speaks QMP, QEMU's machine protocol: JSON objects, one command after the other, and events.
  *
  * What there is: qmp_capabilities, query-version, query-commands, query-status, query-name, query-uuid, query-cpus-fast,
- * system_powerdown, system_reset, quit, balloon, query-balloon, query-balloon-stats, inject-nmi. What there is not answers CommandNotFound, as the
- * protocol has it.
+ * system_powerdown, system_reset, quit, balloon, query-balloon, query-balloon-stats, inject-nmi; and two that QEMU does
+ * not have: x-query-engine, and x-set-engine with "engine": the guest goes on under another engine. What there is not
+ * answers CommandNotFound, as the protocol has it.
  *
  * Under vm->lock. Source: QEMU Machine Protocol Specification.
  */

@@ -17,11 +17,14 @@ struct engine {
 	/* Whether this host is fit for it: 0, or -errno and why not, in one line of less than 200 characters. May take some
 	 * 100 ms and a child process; on the main thread, before there are others. NULL: it shows when it is used. */
 	int (*probe)(char *why, size_t size);
-	/* Once a VM: state shared by its vCPUs, NULL and errno on failure. */
+	/* Once a VM, and again when the VM is moved to this engine in mid-run, with devices running, then between memory_hold
+	 * and memory_release: state shared by its vCPUs. NULL and errno on failure; EBUSY: not now. */
 	void *(*vm_create)(struct memory *memory);
 	void (*vm_destroy)(void *engine_vm);
 	/* Once a vCPU, on any thread, before it runs. Sets cpu->hooks, cpu->engine_state. 0 or -errno. */
 	int (*vcpu_create)(void *engine_vm, struct cpu *cpu);
+	/* On any thread, while the vCPU is not in run. All that the guest can see of it stays in *cpu, at an instruction
+	 * boundary or with answers in cpu->io: another engine, or this one made anew, may go on from there. */
 	void (*vcpu_destroy)(struct cpu *cpu);
 	/* Enters the guest until an exit; on the vCPU's thread, vm->lock not held. On return all state
 	 * is in *cpu (fpu_live false) at an instruction boundary. Never delivers maskable interrupts

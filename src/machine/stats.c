@@ -99,7 +99,7 @@ static void print_memory(struct vm *vm, FILE *out)
 
 	if (!resident_process(&all, &page_tables))
 		return;
-	if (vm->config.engine->each_range)
+	if (vm->config.engine->each_range && vm->engine_vm)
 		vm->config.engine->each_range(vm->engine_vm, account_range, &a);
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		const struct cpu *cpu = &vm->vcpu[i]->cpu;
@@ -129,13 +129,15 @@ void vm_print_stats(struct vm *vm, FILE *out)
 
 	pthread_mutex_lock(&vm->lock);
 	fprintf(out, "statistics: engine %s, wall %.3f s\n", engine->name, seconds(clock_now() - vm->started));
+	if (vm->moves)
+		fprintf(out, "  moves between engines %10u   what follows of an engine is since the last\n", vm->moves);
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		cpus[i] = &vm->vcpu[i]->cpu;
 		print_vcpu(vm->vcpu[i], out);
 	}
 	print_exits(vm, out);
 	print_memory(vm, out);
-	if (engine->print_stats)
+	if (engine->print_stats && vm->engine_vm)
 		engine->print_stats(vm->engine_vm, cpus, vm->vcpu_count, out);
 	pthread_mutex_unlock(&vm->lock);
 }

@@ -53,7 +53,8 @@ int vcpu_new(struct vm *vm, unsigned index)
 
 void vcpu_free(struct vcpu *v)
 {
-	v->vm->config.engine->vcpu_destroy(&v->cpu);
+	if (v->vm->engine_vm) /* none: a move failed */
+		v->vm->config.engine->vcpu_destroy(&v->cpu);
 	pthread_cond_destroy(&v->wake);
 	pv_free(v);
 	cpu_free(&v->cpu);
@@ -305,6 +306,8 @@ static void enter(struct vcpu *v, struct exit *exit)
 	v->stats.guest_ns += clock_now() - start;
 	pthread_mutex_lock(&vm->lock);
 	v->in_guest = false;
+	if (vm->held)
+		pthread_cond_signal(&vm->came_out);
 }
 
 static void wait(struct vcpu *v)
@@ -325,6 +328,10 @@ void *vcpu_main(void *opaque)
 
 	pthread_mutex_lock(&vm->lock);
 	while (vm->end == VM_RUNNING) {
+		if (vm->held) {
+			pthread_cond_wait(&v->wake, &vm->lock);
+			continue;
+		}
 		switch (prepare(v)) {
 		case STEP_ENTER:
 			if (vm->end != VM_RUNNING)

@@ -217,6 +217,7 @@ struct vm *vm_create(const struct vm_config *config, const char **error)
 	vm->memory.fd = -1;
 	vm->uefi_vars.fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
+	pthread_cond_init(&vm->came_out, NULL);
 	if (!open_host_side(vm, error) || !build_machine_locked(vm, error)) {
 		vm_destroy(vm);
 		return NULL;
@@ -235,6 +236,7 @@ void vm_destroy(struct vm *vm)
 {
 	tear_machine_down_locked(vm);
 	close_host_side(vm);
+	pthread_cond_destroy(&vm->came_out);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
 }

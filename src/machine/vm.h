@@ -123,6 +123,9 @@ struct vm {
 	struct vcpu *vcpu[VCPUS_MAX];
 	struct pc *pc;
 	struct devices devices;
+	bool held;               /* under lock: no vCPU enters the guest (move.c) */
+	pthread_cond_t came_out; /* with lock: a vCPU has, while held */
+	unsigned moves;          /* to another engine */
 	enum vm_end end; /* under lock; vm_stop sets it once */
 	int debug_exit_code;
 	char *report;    /* VM_TRIPLE_FAULT, VM_ERROR: what happened and the vCPU's state, as text */
@@ -140,6 +143,10 @@ bool vm_reset(struct vm *vm, const char **error);
 enum vm_end vm_run(struct vm *vm);
 /* Ends the VM (first caller wins). Any thread, vm->lock held. */
 void vm_stop(struct vm *vm, enum vm_end end);
+/* move.c: lets another engine go on with the guest, from the instruction boundary that each vCPU is at; config.engine is
+ * it from then on, after a reset too. vm->lock held, and given up for a moment; any thread but a vCPU's. False: *error
+ * as above, and the guest runs on where it was (or, if not even that is possible any more, has ended). */
+bool vm_move(struct vm *vm, const struct engine *to, const char **error);
 /* Makes the I/O thread look at its descriptors again. Any thread. */
 void vm_wake_io(struct vm *vm);
 void vm_print_stats(struct vm *vm, FILE *out); /* stats.c; vm->lock not held */

@@ -16,7 +16,13 @@ int dma_map(struct memory *m, uint64_t gpa, uint64_t len, enum dma_direction dir
 	if (span->offset == MEMORY_NOT_RAM)
 		return -EFAULT;
 	span->hva = m->base + span->offset;
-	if (direction == DMA_FROM_DEVICE && m->write_begin) {
+	if (direction != DMA_FROM_DEVICE)
+		return 0;
+	/* Counted before the look: an engine that begins sets the function and looks at the count then. */
+	__atomic_fetch_add(&m->direct, 1, __ATOMIC_SEQ_CST);
+	span->direct = !__atomic_load_n(&m->write_begin, __ATOMIC_SEQ_CST);
+	if (!span->direct) {
+		__atomic_fetch_sub(&m->direct, 1, __ATOMIC_SEQ_CST);
 		span->buffer = malloc(len);
 		if (!span->buffer)
 			return -ENOMEM;
@@ -37,6 +43,9 @@ void dma_unmap(struct memory *m, struct dma_span *span, uint64_t written)
 		else
 			memory_block_written(m, span->offset, written);
 	}
+	if (span->direct)
+		__atomic_fetch_sub(&m->direct, 1, __ATOMIC_SEQ_CST);
+	span->direct = false;
 	free(span->buffer);
 	span->buffer = NULL;
 	span->hva = NULL;

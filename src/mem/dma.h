@@ -3,7 +3,8 @@
  * reads or fills while the guest runs on.
  *
  * A span is a pointer into RAM, or, where an engine keeps a second copy of RAM and must see every change at
- * one moment, a buffer that is copied at dma_unmap. Only RAM can be mapped: DMA never reaches a device.
+ * one moment, a buffer that is copied at dma_unmap. Spans of the first kind that are written through are counted
+ * (memory's `direct`): such an engine cannot begin while there are any. Only RAM can be mapped: DMA never reaches a device.
  * dma_map and dma_unmap: any thread, no lock needed; several spans may cover the same bytes.
  */
 #ifndef RINGSIDE_DMA_H
@@ -21,6 +22,7 @@ struct dma_span {
 	uint8_t *hva; /* len bytes */
 	enum dma_direction direction;
 	uint8_t *buffer; /* NULL, or where hva points to instead of RAM */
+	bool direct;     /* counted */
 };
 
 /* 0, -EFAULT unless all of it is memory (and may be written, to write to it), -ENOMEM. len may be 0. */

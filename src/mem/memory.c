@@ -32,6 +32,7 @@ int memory_init_low(struct memory *m, uint64_t size, uint64_t low)
 
 	memset(m, 0, sizeof *m);
 	m->fd = -1;
+	pthread_rwlock_init(&m->engine_lock, NULL);
 	if (size == 0 || size % PAGE_SIZE || size > INT64_MAX - MEMORY_BLOCKS_MAX)
 		return -EINVAL;
 	if (size > memory_host_size())
@@ -74,13 +75,19 @@ void memory_free(struct memory *m)
 		munmap(m->base, memory_span(m));
 	if (m->fd >= 0)
 		close(m->fd);
+	pthread_rwlock_destroy(&m->engine_lock);
 	memset(m, 0, sizeof *m);
 	m->fd = -1;
 }
 
+void memory_hold(struct memory *m) { pthread_rwlock_wrlock(&m->engine_lock); }
+
+void memory_release(struct memory *m) { pthread_rwlock_unlock(&m->engine_lock); }
+
 /* Marks the pages of [off, off+len), just written, dirty, and tells the engine when translated code is among
- * them. Whoever translates marks the page first and reads its bytes then, so one of the two sees the other. */
-static void memory_touch(struct memory *m, uint64_t off, uint64_t len)
+ * them. Whoever translates marks the page first and reads its bytes then, so one of the two sees the other.
+ * `locked`: engine_lock is held. */
+static void memory_touch(struct memory *m, uint64_t off, uint64_t len, bool locked)
 {
 	bool code = false;
 
@@ -92,8 +99,14 @@ static void memory_touch(struct memory *m, uint64_t off, uint64_t len)
 		if (!(state & PAGE_DIRTY))
 			__atomic_fetch_or(&m->state[page], PAGE_DIRTY, __ATOMIC_RELAXED);
 	}
-	if (code && m->code_write)
+	if (!code)
+		return;
+	if (!locked)
+		pthread_rwlock_rdlock(&m->engine_lock);
+	if (m->code_write)
 		m->code_write(m->code_write_opaque, off, len);
+	if (!locked)
+		pthread_rwlock_unlock(&m->engine_lock);
 }
 
 void memory_written(struct memory *m, uint64_t gpa, uint64_t len)
@@ -101,13 +114,13 @@ void memory_written(struct memory *m, uint64_t gpa, uint64_t len)
 	uint64_t off = memory_offset(m, gpa, len);
 
 	if (len && off != MEMORY_NOT_RAM)
-		memory_touch(m, off, len);
+		memory_touch(m, off, len, false);
 }
 
 void memory_block_written(struct memory *m, uint64_t offset, uint64_t len)
 {
 	if (len)
-		memory_touch(m, offset, len);
+		memory_touch(m, offset, len, false);
 }
 
 int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len)
@@ -124,15 +137,17 @@ int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len)
 
 static void write_begin(struct memory *m)
 {
+	pthread_rwlock_rdlock(&m->engine_lock);
 	if (m->write_begin)
 		m->write_begin(m->write_opaque);
 }
 
 static void write_end(struct memory *m, uint64_t off, uint64_t len)
 {
-	memory_touch(m, off, len);
+	memory_touch(m, off, len, true);
 	if (m->write_end)
 		m->write_end(m->write_opaque, off, len);
+	pthread_rwlock_unlock(&m->engine_lock);
 }
 
 void memory_block_write(struct memory *m, uint64_t offset, const void *buf, uint64_t len)

@@ -6,11 +6,13 @@
  * An offset into the host mapping names a byte for good, wherever, and in however many places, it is mapped.
  * Accessors take an address and a length and can fail; nothing else turns a GPA into a pointer.
  * Threads: memory itself is shared by all threads like real memory. Page state is atomic. Mappings change under
- * vm->lock, and are looked up by any thread without it.
+ * vm->lock, and are looked up by any thread without it. What the engine is told by may change while devices run,
+ * between memory_hold and memory_release.
  */
 #ifndef RINGSIDE_MEMORY_H
 #define RINGSIDE_MEMORY_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -56,6 +58,8 @@ struct memory {
 	void (*write_begin)(void *opaque);
 	void (*write_end)(void *opaque, uint64_t offset, uint64_t len);
 	void *write_opaque;
+	pthread_rwlock_t engine_lock; /* held for reading in the functions above, for writing while they are set */
+	uint32_t direct;              /* spans by which devices are writing to RAM itself (mem/dma.h); atomic */
 	/* Mappings have changed: vCPUs have to come out of the guest and look (memory_maps_changed). Set by the machine. */
 	void (*remapped)(void *opaque);
 	void *remapped_opaque;
@@ -72,6 +76,10 @@ int memory_init(struct memory *m, uint64_t size);
 /* With at most `low` bytes of RAM below 4 GiB, a multiple of PAGE_SIZE up to MEMORY_LOW_MAX. */
 int memory_init_low(struct memory *m, uint64_t size, uint64_t low);
 void memory_free(struct memory *m);
+/* Between the two no thread is in a change of memory by the functions below, nor in what the engine asked to be told of
+ * one; who wants to make a change waits. For replacing the engine while devices run. DMA under way writes on: `direct`. */
+void memory_hold(struct memory *m);
+void memory_release(struct memory *m);
 
 /* Bytes of the host mapping, used or not: what a table by offset has to have room for. */
 static inline uint64_t memory_span(const struct memory *m) { return m->size + MEMORY_BLOCKS_MAX; }

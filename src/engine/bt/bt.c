@@ -428,11 +428,20 @@ static void *bt_vm_create(struct memory *memory)
 	return vm;
 }
 
+/* Stores are nobody's business any more. */
+static void forget_code_pages(struct memory *memory)
+{
+	for (uint64_t page = 0; page < memory->end >> PAGE_SHIFT; page++)
+		if (__atomic_load_n(&memory->state[page], __ATOMIC_RELAXED) & PAGE_HAS_CODE)
+			__atomic_fetch_and(&memory->state[page], (uint8_t)~PAGE_HAS_CODE, __ATOMIC_RELAXED);
+}
+
 static void bt_vm_destroy(void *engine_vm)
 {
 	struct bt_vm *vm = engine_vm;
 
 	vm->memory->code_write = NULL;
+	forget_code_pages(vm->memory);
 	cache_free(vm);
 	free(vm);
 }

@@ -7,6 +7,7 @@
  */
 #include "engine/check/check.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,9 +64,13 @@ int check_mirror_init(struct check_vm *vm)
 
 	if (r < 0)
 		return r;
-	vm->memory->write_begin = write_begin;
 	vm->memory->write_end = write_end;
 	vm->memory->write_opaque = vm;
+	__atomic_store_n(&vm->memory->write_begin, write_begin, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&vm->memory->direct, __ATOMIC_SEQ_CST)) { /* a device writes unnoticed just now */
+		check_mirror_free(vm);
+		return -EBUSY;
+	}
 	return 0;
 }
 

@@ -1,0 +1,244 @@
+/*
+ * A running guest moved between engines, hundreds of times, and what it works out: with I/O, strings of I/O, interrupts,
+ * HLT, x87 and vector state and code that changes itself on the way, while another thread writes to its memory as
+ * a device does. And moves that are refused, or fail, after which the guest goes on.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "machine/vm.h"
+#include "mem/dma.h"
+
+#define LOAD 0x100000u
+#define RESULT 0x180000u
+#define RESULT_SIZE 32u
+#define TICKS 0x180020u
+
+#define STR_(x) #x
+#define STR(x) STR_(x)
+#define GUEST(label, code) \
+	extern const uint8_t guest_##label[], guest_##label##_end[]; \
+	__asm__(".pushsection .rodata\nguest_" #label ":\n.code32\n" code "\n.code64\nguest_" #label "_end:\n.popsection")
+
+/* A flat Multiboot image; AT is where a label is in the guest. Timer interrupts come at 1 kHz as vector 0x20, gate at
+ * 0x110100. The sum goes over: the UART's scratch register, single and in strings, the I/O APIC's select register, an
+ * instruction's immediate, copies, x87, SSE. */
+#define AT(label) STR(LOAD_ASM) "+" label "-guest_load"
+#define LOAD_ASM 0x100000
+GUEST(load, ".long 0x1badb002, 0x10000, -(0x1badb002+0x10000), 0x100000, 0x100000, 0, 0, 0x100020\n"
+	    "mov $0x200000, %esp\n"
+	    "mov %cr0, %eax\n and $~4, %eax\n or $2, %eax\n mov %eax, %cr0\n"
+	    "mov %cr4, %eax\n or $0x600, %eax\n mov %eax, %cr4\n fninit\n fldz\n"
+	    "mov $0x11, %al\n out %al, $0x20\n mov $0x20, %al\n out %al, $0x21\n mov $4, %al\n out %al, $0x21\n"
+	    "mov $1, %al\n out %al, $0x21\n mov $0xfe, %al\n out %al, $0x21\n"
+	    "mov $0x34, %al\n out %al, $0x43\n mov $0xa9, %al\n out %al, $0x40\n mov $4, %al\n out %al, $0x40\n"
+	    "mov $" AT("tick") ", %eax\n mov %ax, 0x110100\n movw $0x10, 0x110102\n movw $0x8e00, 0x110104\n"
+	    "shr $16, %eax\n mov %ax, 0x110106\n lidt " AT("idtr") "\n sti\n"
+	    "mov $12000, %ecx\n xor %esi, %esi\n"
+	    "round: imul $0x9e3779b1, %esi, %esi\n add %ecx, %esi\n rol $7, %esi\n"
+	    "mov %esi, " AT("patched") "-4\n mov $1, %edx\n add $0x11223344, %edx\n"
+	    "patched: add %edx, %esi\n"
+	    "mov $0x3ff, %edx\n mov %esi, %eax\n out %al, %dx\n xor %eax, %eax\n in %dx, %al\n add %eax, %esi\n"
+	    "mov %esi, %eax\n and $0xff, %eax\n mov %eax, 0xfec00000\n mov 0xfec00000, %eax\n xor %eax, %esi\n"
+	    "push %ecx\n push %esi\n mov $0x300ffa, %edi\n mov $12, %ecx\n rep insb\n"
+	    "mov $0x300ffa, %esi\n mov $5, %ecx\n rep outsb\n"
+	    "mov $0x300ffa, %esi\n mov $0x301ffd, %edi\n mov $12, %ecx\n rep movsb\n pop %esi\n pop %ecx\n"
+	    "add 0x302000, %esi\n"
+	    "mov %ecx, 0x303000\n fmuls " AT("half") "\n fiaddl 0x303000\n"
+	    "movd %esi, %xmm2\n pshufd $0, %xmm2, %xmm2\n paddd %xmm2, %xmm1\n psrlq $1, %xmm1\n"
+	    "test $0x3ff, %ecx\n jnz 1f\n hlt\n"
+	    "1: dec %ecx\n jnz round\n"
+	    "mov %esi, 0x180000\n fstpl 0x180008\n movdqu %xmm1, 0x180010\n"
+	    "mov $1, %al\n out %al, $0xf4\n jmp .\n"
+	    "tick: push %eax\n incl 0x180020\n mov $0x20, %al\n out %al, $0x20\n pop %eax\n iret\n"
+	    "idtr: .word 0x7ff\n .long 0x110000\n"
+	    "half: .float 0.5\n"
+	    "unused: .long 0");
+
+struct guest {
+	struct vm *vm;
+	enum vm_end end;
+	pthread_t io, writer;
+	bool writing;
+};
+
+static void *run(void *opaque)
+{
+	struct guest *g = opaque;
+
+	g->end = vm_run(g->vm);
+	return NULL;
+}
+
+/* Writes what is there already, into a page with code. */
+static void *write_on(void *opaque)
+{
+	const uint64_t unused = LOAD + (uint64_t)(guest_load_end - guest_load) - 4;
+	struct guest *g = opaque;
+	uint32_t zero = 0;
+
+	while (__atomic_load_n(&g->writing, __ATOMIC_RELAXED)) {
+		memory_write(&g->vm->memory, unused, &zero, sizeof zero);
+		usleep(50);
+	}
+	return NULL;
+}
+
+static bool start(struct guest *g, const struct engine *engine, unsigned cpus)
+{
+	const char *error = "";
+	char path[32];
+	int fd = memfd_create("image", 0);
+	ssize_t size = guest_load_end - guest_load;
+	struct vm_config config = {.memory_size = 16 << 20, .cpus = cpus, .engine = engine, .kernel = path,
+				   .debug_exit_port = 0xf4, .input_fd = -1, .output_fd = -1, .host_fd = -1};
+
+	if (fd < 0 || write(fd, guest_load, (size_t)size) != size)
+		abort();
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	g->vm = vm_create(&config, &error);
+	close(fd);
+	if (!g->vm) {
+		printf("# %s\n", error);
+		return false;
+	}
+	g->writing = true;
+	return pthread_create(&g->io, NULL, run, g) == 0 && pthread_create(&g->writer, NULL, write_on, g) == 0;
+}
+
+struct result {
+	uint8_t bytes[RESULT_SIZE];
+	uint32_t ticks;
+};
+
+static struct result finish(struct guest *g)
+{
+	struct result r = {0};
+
+	pthread_join(g->io, NULL);
+	__atomic_store_n(&g->writing, false, __ATOMIC_RELAXED);
+	pthread_join(g->writer, NULL);
+	CHECK_EQ(g->end, VM_DEBUG_EXIT);
+	if (g->vm->report)
+		printf("# %s", g->vm->report);
+	CHECK_EQ(memory_read(&g->vm->memory, RESULT, r.bytes, sizeof r.bytes), 0);
+	CHECK_EQ(memory_read(&g->vm->memory, TICKS, &r.ticks, sizeof r.ticks), 0);
+	vm_destroy(g->vm);
+	return r;
+}
+
+static bool move(struct guest *g, const struct engine *to, const char **error)
+{
+	pthread_mutex_lock(&g->vm->lock);
+	bool ok = vm_move(g->vm, to, error);
+	pthread_mutex_unlock(&g->vm->lock);
+	return ok;
+}
+
+static struct result unmoved(const struct engine *engine)
+{
+	struct guest g;
+
+	if (!start(&g, engine, 1))
+		exit(1);
+	return finish(&g);
+}
+
+/* From engine to engine, in the order of `which`, until the guest ends. */
+static void moved(const struct result *expected, const char *what, const struct engine *const *which, unsigned count)
+{
+	const char *error = "";
+	unsigned moves = 0;
+	struct result r;
+	struct guest g;
+
+	if (!start(&g, which[0], 1))
+		exit(1);
+	do
+		usleep(500 + moves * 7919 % 1500);
+	while (move(&g, which[(moves + 1) % count], &error) && ++moves);
+	CHECK(strstr(error, "has ended") != NULL);
+	r = finish(&g);
+	CHECK(moves >= 20);
+	CHECK(memcmp(r.bytes, expected->bytes, sizeof r.bytes) == 0);
+	CHECK(r.ticks > 10);
+	printf("# %s: %u moves, %u timer interrupts\n", what, moves, r.ticks);
+}
+
+/* ---- what cannot be ---- */
+
+static int no_vcpu(void *engine_vm, struct cpu *cpu)
+{
+	(void)engine_vm;
+	(void)cpu;
+	return -ENXIO;
+}
+
+static void *no_vm(struct memory *memory)
+{
+	(void)memory;
+	errno = EPERM;
+	return NULL;
+}
+
+static void refusals(const struct result *expected)
+{
+	struct engine broken = engine_interp, absent = engine_interp;
+	const char *error = "";
+	struct dma_span span;
+	struct result r;
+	struct guest g;
+
+	broken.vcpu_create = no_vcpu;
+	broken.name = "broken";
+	absent.vm_create = no_vm;
+	if (!start(&g, &engine_bt, 1))
+		exit(1);
+	CHECK(!move(&g, &broken, &error));
+	CHECK(strstr(error, "broken") && strstr(error, strerror(ENXIO)));
+	CHECK(!move(&g, &absent, &error));
+	CHECK(strstr(error, strerror(EPERM)) != NULL);
+	CHECK_EQ(dma_map(&g.vm->memory, 0x400000, 512, DMA_FROM_DEVICE, &span), 0);
+	CHECK(!move(&g, &engine_check, &error));
+	CHECK(strstr(error, "try again") != NULL);
+	dma_unmap(&g.vm->memory, &span, 512);
+	CHECK(move(&g, &engine_check, &error));
+	CHECK_EQ(dma_map(&g.vm->memory, 0x400000, 512, DMA_FROM_DEVICE, &span), 0); /* a buffer under check */
+	CHECK(move(&g, &engine_interp, &error));
+	dma_unmap(&g.vm->memory, &span, 512);
+	CHECK(move(&g, &engine_check, &error));
+	CHECK(move(&g, &engine_bt, &error));
+	CHECK(g.vm->config.engine == &engine_bt);
+	r = finish(&g);
+	CHECK(memcmp(r.bytes, expected->bytes, sizeof r.bytes) == 0);
+
+	if (!start(&g, &engine_bt, 2))
+		exit(1);
+	CHECK(!move(&g, &engine_check, &error));
+	CHECK(strstr(error, "at most 1 vCPU,") != NULL);
+	CHECK(move(&g, &engine_interp, &error));
+	r = finish(&g);
+	CHECK(memcmp(r.bytes, expected->bytes, sizeof r.bytes) == 0);
+}
+
+int main(void)
+{
+	const struct engine *all[] = {&engine_bt, &engine_interp, &engine_check, &engine_interp};
+	const struct engine *two[] = {&engine_bt, &engine_interp}, *same[] = {&engine_bt};
+	struct result expected, r;
+
+	alarm(120);
+	expected = unmoved(&engine_interp);
+	r = unmoved(&engine_bt);
+	CHECK(memcmp(r.bytes, expected.bytes, sizeof r.bytes) == 0);
+	moved(&expected, "bt, interp", two, 2);
+	moved(&expected, "bt made anew", same, 1);
+	moved(&expected, "bt, interp, check, interp", all, 4);
+	refusals(&expected);
+	return summary();
+}
