@@ -18,6 +18,8 @@ int main(int argc, char **argv)
 		return cmd_run(argc - 2, argv + 2);
 	if (strcmp(argv[1], "screenshot") == 0)
 		return cmd_screenshot(argc - 2, argv + 2);
+	if (strcmp(argv[1], "doctor") == 0)
+		return cmd_doctor(argc - 2, argv + 2);
 	fprintf(stderr, "ringside: unknown command '%s'; try 'ringside --help'\n", argv[1]);
 	return STATUS_USAGE;
 }

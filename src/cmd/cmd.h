@@ -21,5 +21,7 @@ int cmd_version(void);
 int cmd_run(int argc, char **argv);
 /* Arguments behind "screenshot". */
 int cmd_screenshot(int argc, char **argv);
+/* Arguments behind "doctor". */
+int cmd_doctor(int argc, char **argv);
 
 #endif

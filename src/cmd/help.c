@@ -11,13 +11,14 @@ int cmd_help(void)
 	      "  ringside run --kernel FILE [options]   boot a guest; its serial console is this terminal\n"
 	      "  ringside run --help                    all options, the console's keys, exit statuses\n"
 	      "  ringside screenshot ADDRESS FILE.png   what the screen of a running guest shows\n"
+	      "  ringside doctor                        what this host can do for guests, and what to do about lacks\n"
 	      "  ringside --version\n"
 	      "\n"
 	      "example: boot Linux to whatever the initrd starts\n"
 	      "  ringside run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\"\n"
 	      "\n"
-	      "No KVM, no root privileges and no kernel module are needed: the guest's code runs by binary\n"
-	      "translation. Ctrl-A x ends a guest, Ctrl-A h lists the other keys.\n",
+	      "No KVM, no root privileges and no kernel module are needed: where KVM does not really work the guest's\n"
+	      "code runs by binary translation. Ctrl-A x ends a guest, Ctrl-A h lists the other keys.\n",
 	      stdout);
 	return STATUS_OK;
 }

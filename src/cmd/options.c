@@ -192,15 +192,15 @@ static int set_machine(struct run_options *o, const char *v)
 
 static int set_engine(struct run_options *o, const char *v)
 {
-	char known[256] = "";
+	char known[256] = "auto";
 
 	o->vm.engine = engine_find(v);
-	if (o->vm.engine)
+	if (o->vm.engine || strcmp(v, "auto") == 0)
 		return 0;
 	for (unsigned i = 0; engines[i]; i++) {
 		size_t len = strlen(known);
 
-		snprintf(known + len, sizeof known - len, "%s%s", i ? ", " : "", engines[i]->name);
+		snprintf(known + len, sizeof known - len, ", %s", engines[i]->name);
 	}
 	return option_bad("--engine %s: unknown engine; there are: %s", v, known);
 }
@@ -297,7 +297,7 @@ static const struct option options[] = {
 	{"--input", "KIND", "a virtio tablet or keyboard, or none; default tablet when there is a screen", set_input},
 	{"--screen", "text", "the screen in this terminal, in text modes; the first serial port is then none", set_screen},
 	{"--vnc", "ADDRESS", "the screen by VNC: [HOST]:N or unix:PATH, then [,password-file=FILE]", set_vnc},
-	{"--engine", "NAME", "how guest code runs, see below", set_engine},
+	{"--engine", "NAME", "how guest code runs: auto, the best way that this host is fit for (the default), or see below", set_engine},
 	{"--serial", "LINE", "COM1's other end, given again COM2's ...; see below; default stdio", set_serial},
 	{"--qmp", "SOCKET", "listens for QMP commands at unix:PATH or tcp:[ADDRESS:]PORT", set_qmp},
 	{"--no-reboot", NULL, "a guest that resets ends instead of booting again", set_no_reboot},
@@ -321,7 +321,6 @@ int options_parse(struct run_options *o, int argc, char **argv)
 	*o = (struct run_options){.vm = {
 					  .memory_size = DEFAULT_MEMORY,
 					  .cpus = 1,
-					  .engine = engines[0],
 					  .debug_exit_port = -1,
 					  .input_fd = -1,
 					  .output_fd = -1,
@@ -355,7 +354,7 @@ int options_parse(struct run_options *o, int argc, char **argv)
 	if (option_screen_check(&o->vm.backends) < 0 ||
 	    option_disk_check(&o->vm.backends, o->vm.machine == MACHINE_PC) < 0)
 		return -EINVAL;
-	if (o->vm.engine->cpus_max && o->vm.cpus > o->vm.engine->cpus_max)
+	if (o->vm.engine && o->vm.engine->cpus_max && o->vm.cpus > o->vm.engine->cpus_max)
 		return option_bad("--cpus %u: engine %s has %u at most; others have up to %d", o->vm.cpus,
 			   o->vm.engine->name, o->vm.engine->cpus_max, VCPUS_MAX);
 	return 0;
@@ -375,7 +374,7 @@ void options_help(void)
 	for (unsigned i = 0; i < sizeof options / sizeof options[0]; i++)
 		printf("  %-13s %-7s %s\n", options[i].name, options[i].argument ? options[i].argument : "",
 		       options[i].help);
-	puts("\nengines (--engine), the default first:");
+	puts("\nengines (--engine), best first; `ringside doctor` says which this host is fit for:");
 	for (unsigned i = 0; engines[i]; i++)
 		printf("  %-10s %s\n", engines[i]->name, engines[i]->help);
 	puts("\nlog topics (--log; `all` is every one):");

@@ -109,16 +109,41 @@ static int start_failed(const char *error)
 	return STATUS_ERROR;
 }
 
+/* The engine that was asked for, if this host is fit for it, or the best one; `chosen` says why not a better one. */
+static int choose_engine(struct vm_config *config, char *chosen, size_t size)
+{
+	char why[400] = "";
+
+	*chosen = '\0';
+	if (!config->engine) {
+		config->engine = engine_choose(why, sizeof(why));
+		if (config->engine)
+			snprintf(chosen, size, "engine %s%s%s%s", config->engine->name, *why ? " (not " : "", why, *why ? ")" : "");
+		else
+			fprintf(stderr, "ringside run: no engine runs here: %s\n", why);
+	} else if (config->engine->probe && config->engine->probe(why, sizeof(why)) < 0) {
+		fprintf(stderr, "ringside run: --engine %s: %s\n", config->engine->name, why);
+		return -EOPNOTSUPP;
+	}
+	return config->engine ? 0 : -EOPNOTSUPP;
+}
+
 /* The guest's lives, from power-on to its end, resets between them. */
 static int run_guest(struct run *run)
 {
 	const char *error;
-	struct vm *vm = vm_create(&run->options.vm, &error);
+	char chosen[440];
+	struct vm *vm;
 	enum vm_end end;
 	int status;
 
+	if (choose_engine(&run->options.vm, chosen, sizeof(chosen)) < 0)
+		return STATUS_ERROR;
+	vm = vm_create(&run->options.vm, &error);
 	if (!vm)
 		return start_failed(error);
+	if (*chosen)
+		fprintf(stderr, "ringside: %s\n", chosen);
 	if (run->options.vm.escape_keys)
 		terminal_raw(STDIN_FILENO);
 	while ((end = vm_run(vm)) == VM_RESET && !run->options.vm.no_reboot) {

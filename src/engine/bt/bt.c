@@ -401,6 +401,14 @@ enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
 
 /* ---- life ---- */
 
+static int bt_probe(char *why, size_t size)
+{
+	if (__builtin_cpu_supports("bmi2"))
+		return 0;
+	snprintf(why, size, "this processor has no BMI2");
+	return -EOPNOTSUPP;
+}
+
 static void *bt_vm_create(struct memory *memory)
 {
 	struct bt_vm *vm;
@@ -601,6 +609,7 @@ static void bt_each_range(void *engine_vm, range_fn *tell, void *arg) { cache_ea
 const struct engine engine_bt = {
 	.name = "bt",
 	.help = "dynamic binary translation: unmodified guests at near-native speed, anywhere",
+	.probe = bt_probe,
 	.vm_create = bt_vm_create,
 	.vm_destroy = bt_vm_destroy,
 	.vcpu_create = bt_vcpu_create,
