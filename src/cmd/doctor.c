@@ -257,10 +257,8 @@ static void files(void)
 
 static int print_engines(void)
 {
-	char why[200];
-
 	for (unsigned i = 0; engines[i]; i++)
-		if (!engines[i]->probe || engines[i]->probe(why, sizeof(why)) == 0)
+		if (engine_runs_here(engines[i]))
 			puts(engines[i]->name);
 	return STATUS_OK;
 }

@@ -16,6 +16,13 @@ const struct engine *engine_find(const char *name)
 	return NULL;
 }
 
+bool engine_runs_here(const struct engine *engine)
+{
+	char why[200];
+
+	return !engine->probe || engine->probe(why, sizeof(why)) == 0;
+}
+
 const struct engine *engine_choose(char *why, size_t size)
 {
 	char reason[200];

@@ -43,6 +43,7 @@ struct engine {
 extern const struct engine engine_interp, engine_bt, engine_check;
 const struct engine *engine_find(const char *name); /* NULL: unknown */
 extern const struct engine *const engines[];        /* NULL-terminated, best first */
+bool engine_runs_here(const struct engine *engine); /* as its probe says */
 /* The best engine that this host is fit for, as probe says it; `why` gets "NAME: why not" of those that are better. */
 const struct engine *engine_choose(char *why, size_t size);
 

@@ -29,7 +29,7 @@ summary() {
 	[ $failed = 0 ]
 }
 
-engine_exists() { "$ringside" run --help | sed -n '/^engines/,/^$/p' | grep -qE "^  $1 "; }
+engine_exists() { "$ringside" doctor --engines | grep -qx "$1"; }
 
 # guest_start ARGUMENTS OF RUN...: the guest's input is fd 7 from now on.
 guest_start() {

@@ -13,7 +13,7 @@ guest "$tmp/nowhere" ea 00 00 00 f0 10 00                       # jmp 0x10:0xf00
 guest "$tmp/end" b8 f0 ff ff 03 ff e0                           # jmp to the last bytes of 64 MiB
 guest "$tmp/wild" bc 00 00 00 c0 50 eb fd                       # pushes without end, from 0xc0000000 down
 
-engines=$("$ringside" run --help | sed -n '/^engines/,/^$/s/^  \([a-z]*\) .*/\1/p')
+engines=$("$ringside" doctor --engines)
 
 # ends NAME STATUS STDERR-PATTERN IMAGE OPTIONS...: on every engine.
 ends() {

@@ -358,6 +358,8 @@ int main(int argc, char **argv)
 	for (unsigned e = 0; engines[e]; e++) {
 		unsigned bad = 0;
 
+		if (!engine_runs_here(engines[e]))
+			continue;
 		fflush(stdout);
 		for (unsigned i = 0; i < cases; i++)
 			bad += in_child(seed + i, engines[e]) != 0;

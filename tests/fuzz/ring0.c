@@ -341,7 +341,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	for (unsigned i = 0; engines[i]; i++) {
-		if (strcmp(name, "all") ? strcmp(name, engines[i]->name) : !strcmp(engines[i]->name, "check"))
+		if (strcmp(name, "all") ? strcmp(name, engines[i]->name) : !strcmp(engines[i]->name, "check") || !engine_runs_here(engines[i]))
 			continue;
 		if (fuzz(engines[i], seed, start, count))
 			passed += count;
