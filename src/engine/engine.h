@@ -23,8 +23,8 @@ struct engine {
 	void (*vm_destroy)(void *engine_vm);
 	/* Once a vCPU, on any thread, before it runs. Sets cpu->hooks, cpu->engine_state. 0 or -errno. */
 	int (*vcpu_create)(void *engine_vm, struct cpu *cpu);
-	/* On any thread, while the vCPU is not in run. All that the guest can see of it stays in *cpu, at an instruction
-	 * boundary or with answers in cpu->io: another engine, or this one made anew, may go on from there. */
+	/* On any thread, while the vCPU is not in run. When it is at an instruction boundary (cpu->io is empty) all that the
+	 * guest can see of it is left in *cpu: another engine, or this one made anew, may go on from there. */
 	void (*vcpu_destroy)(struct cpu *cpu);
 	/* Enters the guest until an exit; on the vCPU's thread, vm->lock not held. On return all state
 	 * is in *cpu (fpu_live false) at an instruction boundary. Never delivers maskable interrupts

@@ -1,9 +1,8 @@
 /*
  * Moving a running VM from one engine to another.
  *
- * The vCPUs are held: kicked out of the guest, and kept from entering it, each at an instruction boundary or before an
- * instruction whose I/O has been answered (cpu->io), which every engine runs again. Then all state is in struct cpu,
- * and nothing of the old engine is needed. Devices run on; only their changes of memory, of which engines want to be
+ * The vCPUs are held: kicked out of the guest, and parked, each at an instruction boundary; one that has begun its I/O
+ * ends first. Then the engine puts all state into struct cpu, and nothing else of it is needed. Devices run on; only their changes of memory, of which engines want to be
  * told, wait meanwhile.
  *
  * vm->lock is held, and given up while vCPUs come out. Any thread but a vCPU's.
@@ -11,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "cpu/mmu.h"
 #include "machine/vm.h"
@@ -18,21 +18,30 @@
 
 static _Thread_local char error_line[256];
 
-static bool any_in_guest(const struct vm *vm)
+#define PATIENCE_S 5 /* for vCPUs to come out: an instruction may be waiting for a device that waits for a disk */
+
+static bool all_parked(const struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		if (vm->vcpu[i]->in_guest)
-			return true;
-	return false;
+		if (vm->vcpu[i]->thread_started && !vm->vcpu[i]->parked)
+			return false;
+	return true;
 }
 
-static void hold(struct vm *vm)
+/* False: not all vCPUs have come out, or the machine has ended meanwhile. */
+static bool hold(struct vm *vm)
 {
+	struct timespec end;
+	int r = 0;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += PATIENCE_S;
 	vm->held = true;
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vcpu_kick(vm->vcpu[i]);
-	while (any_in_guest(vm))
-		pthread_cond_wait(&vm->came_out, &vm->lock);
+	while (r == 0 && vm->end == VM_RUNNING && !all_parked(vm))
+		r = pthread_cond_timedwait(&vm->came_out, &vm->lock, &end);
+	return vm->end == VM_RUNNING && all_parked(vm);
 }
 
 static void let_go(struct vm *vm)
@@ -106,10 +115,9 @@ bool vm_move(struct vm *vm, const struct engine *to, const char **error)
 			 to->cpus_max, to->cpus_max == 1 ? "" : "s", vm->vcpu_count);
 		return refuse(error, error_line);
 	}
-	hold(vm);
-	if (vm->end != VM_RUNNING) {
+	if (!hold(vm)) {
 		let_go(vm);
-		return refuse(error, "the machine has ended");
+		return refuse(error, vm->end != VM_RUNNING ? "the machine has ended" : "a vCPU is busy with a device: try again");
 	}
 	LOG(LOG_EXIT, "from engine %s to %s", vm->config.engine->name, to->name);
 	r = replace(vm, to);

@@ -300,14 +300,14 @@ static void enter(struct vcpu *v, struct exit *exit)
 
 	pv_account(v);
 	v->in_guest = true;
+	if (vm->held) /* only the instruction under way is to end */
+		vm->config.engine->kick(&v->cpu);
 	pthread_mutex_unlock(&vm->lock);
 	start = clock_now();
 	vm->config.engine->run(&v->cpu, exit);
 	v->stats.guest_ns += clock_now() - start;
 	pthread_mutex_lock(&vm->lock);
 	v->in_guest = false;
-	if (vm->held)
-		pthread_cond_signal(&vm->came_out);
 }
 
 static void wait(struct vcpu *v)
@@ -320,6 +320,15 @@ static void wait(struct vcpu *v)
 	v->stats.halted_ns += clock_now() - start;
 }
 
+/* Out of the guest, at an instruction boundary, until vm->held ends (or something else wakes it). */
+static void park(struct vcpu *v)
+{
+	v->parked = true;
+	pthread_cond_signal(&v->vm->came_out);
+	pthread_cond_wait(&v->wake, &v->vm->lock);
+	v->parked = false;
+}
+
 void *vcpu_main(void *opaque)
 {
 	struct vcpu *v = opaque;
@@ -328,8 +337,9 @@ void *vcpu_main(void *opaque)
 
 	pthread_mutex_lock(&vm->lock);
 	while (vm->end == VM_RUNNING) {
-		if (vm->held) {
-			pthread_cond_wait(&v->wake, &vm->lock);
+		/* An instruction that has begun its I/O ends first. */
+		if (vm->held && v->cpu.io.count == 0) {
+			park(v);
 			continue;
 		}
 		switch (prepare(v)) {

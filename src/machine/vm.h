@@ -50,6 +50,7 @@ struct vcpu {
 	pthread_t thread;
 	bool thread_started;
 	pthread_cond_t wake; /* with vm->lock: HLT ends, INIT/SIPI came, the VM stops */
+	bool parked;         /* under vm->lock: asleep because of vm->held */
 	bool in_guest;       /* under vm->lock: between VM entry and VM exit, so that a kick must reach the engine */
 	/* Asked for by other vCPUs or devices, under vm->lock; the prepare step takes them. */
 	bool init_pending, nmi_pending;
@@ -123,8 +124,8 @@ struct vm {
 	struct vcpu *vcpu[VCPUS_MAX];
 	struct pc *pc;
 	struct devices devices;
-	bool held;               /* under lock: no vCPU enters the guest (move.c) */
-	pthread_cond_t came_out; /* with lock: a vCPU has, while held */
+	bool held;               /* under lock: vCPUs are to park, and stay so (move.c) */
+	pthread_cond_t came_out; /* with lock: one has parked */
 	unsigned moves;          /* to another engine */
 	enum vm_end end; /* under lock; vm_stop sets it once */
 	int debug_exit_code;
