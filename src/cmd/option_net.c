@@ -12,6 +12,7 @@
 #include "cmd/options.h"
 #include "machine/backends.h"
 #include "util/keyval.h"
+#include "virtio/net.h"
 
 #define MTU_MIN 68u /* of IPv4 */
 #define MTU_MAX 65535u
@@ -194,6 +195,13 @@ static int take_common(struct keyval *kv, struct net_config *c)
 		if (c->model == NET_MODEL_E1000)
 			return option_bad("--net mtu=%s: an e1000 cannot tell its driver; the guest can set it", v);
 		c->mtu = (uint16_t)n;
+	}
+	if ((v = keyval_take(kv, "queues")) != NULL) {
+		if (!parse_number(v, 1, VIRTIO_NET_PAIRS_MAX, &n))
+			return option_bad("--net queues=%s: a number from 1 to %u is wanted", v, VIRTIO_NET_PAIRS_MAX);
+		if (c->model == NET_MODEL_E1000)
+			return option_bad("--net queues=%s: an e1000 has one pair", v);
+		c->queues = (unsigned)n;
 	}
 	if ((v = keyval_take(kv, "pcap")) && !copy_string(c->pcap, sizeof c->pcap, v))
 		return option_bad("--net pcap=%s: a file is wanted", v);

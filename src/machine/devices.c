@@ -195,7 +195,8 @@ static int new_net(struct vm *vm, struct net *net)
 {
 	struct pci_bus *pci = vm->pc->pci;
 	const struct virtio_net_config virtio = {
-		.pci = pci, .devfn = -1, .loop = vm->loop, .net = net, .rom = net_rom(vm, NET_ROM("virtio"))};
+		.pci = pci, .devfn = -1, .loop = vm->loop, .net = net, .rom = net_rom(vm, NET_ROM("virtio")),
+		.pairs = net_configuration(net)->queues};
 	const struct e1000_config e1000 = {.pci = pci, .devfn = -1, .loop = vm->loop, .timers = vm->timers, .net = net,
 					   .rom = net_rom(vm, NET_ROM("e1000"))};
 

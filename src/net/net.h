@@ -75,6 +75,7 @@ struct net_config {
 	enum net_kind kind;
 	enum net_model model;
 	uint8_t mac[6];
+	unsigned queues;      /* pairs of a virtio card's; 0: one */
 	uint16_t mtu;         /* that the card tells its driver; 0: nothing */
 	char pcap[PATH_MAX];  /* "": no capture */
 	struct net_user_config {

@@ -21,6 +21,7 @@
 #include "net/fragment.h"
 #include "net/net.h"
 #include "net/offload.h"
+#include "net/tcp_limit.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/timer.h"
@@ -41,6 +42,8 @@ struct user {
 	struct timer_queue *timers;
 	Slirp *slirp;
 	struct fragments *fragments; /* of the guest's packets */
+	struct tcp_limit *limit;     /* of what slirp keeps of them */
+	uint64_t ports[65536 / 64];  /* a bit for each port of the guest's with a connection, when refresh_ports looked */
 	struct loop_source source;
 	bool delivered; /* since net_deliver_end */
 	uint8_t frame[NET_FRAME_MAX];
@@ -111,8 +114,11 @@ static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 {
 	struct user *u = opaque;
 	struct net_headers h;
+	bool parsed = net_parse(buf, len, &h);
 
-	if (len > net_guest_mtu(u->net) + NET_ETHERNET_HEADER && net_parse(buf, len, &h)) {
+	if (parsed && h.protocol == PROTOCOL_TCP && !h.fragment)
+		tcp_limit_receive(u->limit, buf, &h);
+	if (len > net_guest_mtu(u->net) + NET_ETHERNET_HEADER && parsed) {
 		if (h.protocol == PROTOCOL_TCP && !h.fragment && deliver_tcp(u, buf, &h))
 			return (ssize_t)len;
 		if (h.ip4) {
@@ -190,13 +196,40 @@ static void user_send(void *backend, const struct net_frame *f)
 	if (net_parse(frame, len, &h)) {
 		raise_mss(u, frame, &h);
 		/* slirp would keep fragments without an end to their number. */
-		if (h.ip4 && h.fragment && !(frame = fragments_add(u->fragments, frame, &h, clock_now(), &len)))
+		if (h.ip4 && h.fragment && (!(frame = fragments_add(u->fragments, frame, &h, clock_now(), &len)) ||
+					    !net_parse(frame, len, &h)))
 			return;
+		if (h.protocol == PROTOCOL_TCP && !tcp_limit_send(u->limit, frame, &h)) {
+			LOG(LOG_NET, "user: a segment is dropped: too many wait for one before them");
+			return;
+		}
 	}
 	slirp_input(u->slirp, frame, (int)len);
 }
 
 static void user_send_end(void *backend) { deliver_end(backend); }
+
+/* Which of the guest's ports have connections: slirp says it in a table for people. A line is a protocol and its state,
+ * a descriptor, an address, a port, an address, a port; which one is the guest's depends on who began it. */
+static void refresh_ports(void *opaque)
+{
+	struct user *u = opaque;
+	char *table = slirp_connection_info(u->slirp), *save = NULL;
+
+	memset(u->ports, 0, sizeof u->ports);
+	for (char *line = strtok_r(table, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *end = strchr(line, ']');
+		unsigned port[2];
+
+		if (!end || sscanf(end + 1, "%*s %*s %u %*s %u", &port[0], &port[1]) != 2)
+			continue;
+		for (unsigned i = 0; i < 2; i++)
+			u->ports[port[i] / 64 % 1024] |= 1ull << port[i] % 64;
+	}
+	free(table);
+}
+
+static bool port_in_use(void *opaque, uint16_t port) { return ((struct user *)opaque)->ports[port / 64] >> port % 64 & 1; }
 
 /* ---- slirp's descriptors ---- */
 
@@ -364,6 +397,7 @@ static void user_close(void *backend)
 		slirp_cleanup(u->slirp);
 	}
 	fragments_free(u->fragments);
+	tcp_limit_free(u->limit);
 	free(u);
 }
 
@@ -381,7 +415,8 @@ static void *user_open(struct net *n, const struct net_host *host, const struct 
 	u->timers = host->timers;
 	u->source = (struct loop_source){.prepare = user_prepare, .serve = user_serve, .opaque = u};
 	u->fragments = fragments_new();
-	if (!u->fragments || !(u->slirp = start_slirp(u, &config->user))) {
+	u->limit = tcp_limit_new(refresh_ports, port_in_use, u);
+	if (!u->fragments || !u->limit || !(u->slirp = start_slirp(u, &config->user))) {
 		snprintf(error, size, "--net user: libslirp %s does not start", slirp_version_string());
 		user_close(u);
 		return NULL;

@@ -1,10 +1,13 @@
 /*
- * virtio-net. See net.h. One pair of queues and the control queue.
+ * virtio-net. See net.h. Pairs of queues, and the control queue behind them.
  *
  * What goes out is copied or handed to the host before its buffer is given back; what comes in is copied into buffers at
  * once: the device holds no chain between calls, so a reset has nothing to wait for. I/O thread, under vm->lock.
  *
- * Not offered: several pairs of queues, receive side scaling, announcements, UFO (obsolete).
+ * A packet goes to the guest by the pair that the guest sent the last one of its connection by (5.1.6.5.6, automatic receive
+ * steering).
+ *
+ * Not offered: receive side scaling, announcements, UFO (obsolete).
  *
  * Source: virtio 1.2, 5.1.
  */
@@ -21,7 +24,8 @@
 #include "util/loop.h"
 #include "virtio/virtio.h"
 
-enum { RX, TX, CONTROL, QUEUES };
+/* Of pair n: 2n and 2n + 1. */
+enum { RX, TX, QUEUES };
 
 #define QUEUE_SIZE 256u
 /* What one turn sends: other devices and the vCPUs wait for the lock. */
@@ -45,21 +49,24 @@ enum { RX, TX, CONTROL, QUEUES };
 #define F_CTRL_RX (1ull << 18)
 #define F_CTRL_VLAN (1ull << 19)
 #define F_CTRL_RX_EXTRA (1ull << 20)
+#define F_MQ (1ull << 22)
 #define F_CTRL_MAC_ADDR (1ull << 23)
 #define F_HOST_USO (1ull << 56)
 
 #define GUEST_OFFLOADS (F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_GUEST_ECN)
 #define HOST_SEGMENTATION (F_HOST_TSO4 | F_HOST_TSO6 | F_HOST_ECN | F_HOST_USO)
-#define CONTROLS (F_CTRL_RX | F_CTRL_VLAN | F_CTRL_RX_EXTRA | F_CTRL_MAC_ADDR | F_CTRL_GUEST_OFFLOADS)
+#define CONTROLS (F_CTRL_RX | F_CTRL_VLAN | F_CTRL_RX_EXTRA | F_CTRL_MAC_ADDR | F_CTRL_GUEST_OFFLOADS | F_MQ)
 
 enum { STATUS_LINK_UP = 1 };
-enum { CLASS_RX = 0, CLASS_MAC = 1, CLASS_VLAN = 2, CLASS_GUEST_OFFLOADS = 5 };
+enum { CLASS_RX = 0, CLASS_MAC = 1, CLASS_VLAN = 2, CLASS_MQ = 4, CLASS_GUEST_OFFLOADS = 5 };
 enum { RX_PROMISC, RX_ALLMULTI, RX_ALLUNI, RX_NOMULTI, RX_NOUNI, RX_NOBCAST, RX_MODES };
-enum { MAC_TABLE_SET = 0, MAC_ADDR_SET = 1, VLAN_ADD = 0, VLAN_DEL = 1, GUEST_OFFLOADS_SET = 0 };
+enum { MAC_TABLE_SET = 0, MAC_ADDR_SET = 1, VLAN_ADD = 0, VLAN_DEL = 1, MQ_PAIRS_SET = 0, GUEST_OFFLOADS_SET = 0 };
 enum { ACK_OK = 0, ACK_ERROR = 1 };
 
 #define MAC_TABLE 64u /* more: all addresses of that kind are let in */
 #define VLANS 4096u
+#define FLOWS 1024u
+#define FLOW_BYTES 80u /* of a frame's begin, to find its connection */
 
 /* struct virtio_net_hdr; without num_buffers (10 bytes) for a legacy driver that does not merge buffers. */
 struct header {
@@ -86,13 +93,49 @@ struct virtio_net {
 	struct virtio_device *virtio;
 	struct loop_call send_more;
 	unsigned header_size;
-	bool starved; /* a frame waits for buffers: the driver's notifications are on */
+	unsigned pairs, active; /* that there are; that the driver uses */
+	bool starved[VIRTIO_NET_PAIRS_MAX]; /* a frame waits for buffers: the driver's notifications are on */
+	uint32_t received;      /* a bit for each pair that got frames since the last interrupt */
+	uint8_t flow[FLOWS];    /* by a hash of addresses and ports: the pair that sent last */
 	uint8_t mac[6];
 	bool mode[RX_MODES];
 	struct mac_list unicast, multicast;
 	uint8_t vlans[VLANS / 8];
 	struct virtqueue_chain *merged[VIRTQUEUE_SIZE_MAX]; /* of a frame being received */
 };
+
+/* ---- queues ---- */
+
+static struct virtqueue *queue_of(const struct virtio_net *d, unsigned pair, unsigned way)
+{
+	return virtio_queue(d->virtio, pair * QUEUES + way);
+}
+
+/* Behind all pairs that the driver knows of (5.1.2). */
+static unsigned control_index(const struct virtio_net *d)
+{
+	return (virtio_has(d->virtio, F_MQ) ? d->pairs : 1) * QUEUES;
+}
+
+/* The same both ways: addresses and, where there are some, ports, of a frame's first bytes. */
+static uint8_t *flow_of(struct virtio_net *d, const uint8_t *start, size_t len)
+{
+	uint32_t hash = 0;
+
+	if (len >= 38 && net_get16(start + 12) == 0x0800) {
+		unsigned l4 = 14 + (start[14] & 15u) * 4;
+
+		hash = net_get32(start + 26) ^ net_get32(start + 30);
+		if ((start[23] == 6 || start[23] == 17) && !(net_get16(start + 20) & 0x3fff) && l4 + 4 <= len)
+			hash ^= net_get16(start + l4) ^ net_get16(start + l4 + 2);
+	} else if (len >= 58 && net_get16(start + 12) == 0x86dd) {
+		for (unsigned i = 22; i < 54; i += 4)
+			hash ^= net_get32(start + i);
+		if (start[20] == 6 || start[20] == 17)
+			hash ^= net_get16(start + 54) ^ net_get16(start + 56);
+	}
+	return &d->flow[hash * 2654435761u >> 22];
+}
 
 /* ---- from the guest ---- */
 
@@ -121,7 +164,7 @@ static bool take_header(const struct virtio_net *d, const struct virtqueue_chain
 	return true;
 }
 
-static void send_chain(struct virtio_net *d, const struct virtqueue_chain *c)
+static void send_chain(struct virtio_net *d, unsigned pair, const struct virtqueue_chain *c)
 {
 	struct header h;
 	struct iovec *iov;
@@ -144,13 +187,17 @@ static void send_chain(struct virtio_net *d, const struct virtqueue_chain *c)
 			.csum_offset = h.csum_offset,
 		},
 	};
+	if (d->active > 1) {
+		uint8_t start[FLOW_BYTES];
+
+		*flow_of(d, start, net_flatten(&f, start, sizeof start)) = (uint8_t)pair;
+	}
 	net_send(d->net, &f);
 }
 
-static void send_all(void *opaque)
+static void send_from(struct virtio_net *d, unsigned pair)
 {
-	struct virtio_net *d = opaque;
-	struct virtqueue *q = virtio_queue(d->virtio, TX);
+	struct virtqueue *q = queue_of(d, pair, TX);
 	struct virtqueue_chain *c;
 	unsigned frames = 0;
 	uint64_t bytes = 0;
@@ -172,13 +219,21 @@ static void send_all(void *opaque)
 		}
 		bytes += c->out_len;
 		frames++;
-		send_chain(d, c);
+		send_chain(d, pair, c);
 		virtqueue_put(q, c, 0);
 	}
 	if (frames) {
 		net_send_end(d->net);
 		virtqueue_interrupt(q);
 	}
+}
+
+static void send_all(void *opaque)
+{
+	struct virtio_net *d = opaque;
+
+	for (unsigned pair = 0; pair < d->active; pair++)
+		send_from(d, pair);
 }
 
 static void nic_sendable(void *nic) { send_all(nic); }
@@ -215,8 +270,9 @@ static bool wanted(const struct virtio_net *d, const uint8_t *start)
 }
 
 /* Gets buffers for `len` bytes. How many; 0: not enough now; -1: there will never be. */
-static int get_buffers(struct virtio_net *d, struct virtqueue *q, uint64_t len)
+static int get_buffers(struct virtio_net *d, unsigned pair, uint64_t len)
 {
+	struct virtqueue *q = queue_of(d, pair, RX);
 	bool merges = virtio_has(d->virtio, F_MRG_RXBUF), never = false;
 	struct virtqueue_chain *c;
 	unsigned count = 0;
@@ -230,7 +286,7 @@ static int get_buffers(struct virtio_net *d, struct virtqueue *q, uint64_t len)
 		}
 		if (room >= len || never)
 			break;
-		d->starved = true;
+		d->starved[pair] = true;
 		if (!virtqueue_want_notify(q, true) || !virtqueue_ready(q))
 			break;
 	}
@@ -239,9 +295,9 @@ static int get_buffers(struct virtio_net *d, struct virtqueue *q, uint64_t len)
 			virtqueue_unget(q, d->merged[--count]);
 		return never ? -1 : 0;
 	}
-	if (d->starved)
+	if (d->starved[pair])
 		virtqueue_want_notify(q, false);
-	d->starved = false;
+	d->starved[pair] = false;
 	return (int)count;
 }
 
@@ -266,19 +322,20 @@ static void put_bytes(struct virtio_net *d, unsigned *chain, size_t *at, const v
 static bool nic_receive(void *nic, const struct net_frame *f)
 {
 	struct virtio_net *d = nic;
-	struct virtqueue *q = virtio_queue(d->virtio, RX);
 	const struct net_offload *o = &f->offload;
 	uint64_t total = (uint64_t)d->header_size + f->len;
-	uint8_t start[18] = {0};
-	unsigned chain = 0;
-	size_t at = 0;
+	uint8_t start[FLOW_BYTES] = {0};
+	unsigned chain = 0, pair = 0;
+	size_t at = 0, len = net_flatten(f, start, sizeof start);
 
-	if (!virtqueue_ready(q))
+	if (d->active > 1)
+		pair = *flow_of(d, start, len);
+	if (pair >= d->active || !virtqueue_ready(queue_of(d, pair, RX)))
+		pair = 0;
+	struct virtqueue *q = queue_of(d, pair, RX);
+	if (!virtqueue_ready(q) || !wanted(d, start))
 		return true;
-	net_flatten(f, start, sizeof start);
-	if (!wanted(d, start))
-		return true;
-	int count = get_buffers(d, q, total);
+	int count = get_buffers(d, pair, total);
 	if (count <= 0)
 		return count < 0;
 	struct header h = {
@@ -300,15 +357,22 @@ static bool nic_receive(void *nic, const struct net_frame *f)
 		total -= n;
 	}
 	virtqueue_flush(q);
+	d->received |= 1u << pair;
 	return true;
 }
 
 static void nic_receive_end(void *nic)
 {
-	struct virtqueue *q = virtio_queue(((struct virtio_net *)nic)->virtio, RX);
+	struct virtio_net *d = nic;
+	uint32_t received = d->received;
 
-	if (virtqueue_ready(q))
-		virtqueue_interrupt(q);
+	d->received = 0;
+	for (; received; received &= received - 1) {
+		struct virtqueue *q = queue_of(d, (unsigned)__builtin_ctz(received), RX);
+
+		if (virtqueue_ready(q))
+			virtqueue_interrupt(q);
+	}
 }
 
 static void nic_link_changed(void *nic, bool up)
@@ -407,6 +471,20 @@ static bool control_offloads(struct virtio_net *d, const struct virtqueue_chain 
 	return true;
 }
 
+static bool control_pairs(struct virtio_net *d, const struct virtqueue_chain *c, unsigned command, size_t at)
+{
+	uint16_t pairs;
+
+	if (command != MQ_PAIRS_SET || virtio_copy_out(c, at, &pairs, sizeof pairs) < sizeof pairs || !pairs ||
+	    pairs > d->pairs)
+		return false;
+	d->active = pairs;
+	memset(d->flow, 0, sizeof d->flow);
+	for (unsigned pair = 0; pair < pairs; pair++)
+		virtqueue_want_notify(queue_of(d, pair, RX), false);
+	return true;
+}
+
 static bool control_one(struct virtio_net *d, const struct virtqueue_chain *c)
 {
 	uint8_t command[2];
@@ -422,6 +500,8 @@ static bool control_one(struct virtio_net *d, const struct virtqueue_chain *c)
 		       control_mac(d, c, command[1], at);
 	case CLASS_VLAN:
 		return virtio_has(d->virtio, F_CTRL_VLAN) && control_vlan(d, c, command[1], at);
+	case CLASS_MQ:
+		return virtio_has(d->virtio, F_MQ) && control_pairs(d, c, command[1], at);
 	case CLASS_GUEST_OFFLOADS:
 		return virtio_has(d->virtio, F_CTRL_GUEST_OFFLOADS) && control_offloads(d, c, command[1], at);
 	}
@@ -430,7 +510,7 @@ static bool control_one(struct virtio_net *d, const struct virtqueue_chain *c)
 
 static void control_all(struct virtio_net *d)
 {
-	struct virtqueue *q = virtio_queue(d->virtio, CONTROL);
+	struct virtqueue *q = virtio_queue(d->virtio, control_index(d));
 	struct virtqueue_chain *c;
 
 	while ((c = virtqueue_get(q)) != NULL) {
@@ -447,8 +527,8 @@ static uint64_t features(void *opaque)
 {
 	const struct virtio_net *d = opaque;
 
-	return F_CSUM | HOST_SEGMENTATION | GUEST_OFFLOADS | F_MAC | F_MRG_RXBUF | F_STATUS | F_CTRL_VQ | CONTROLS |
-	       (net_configuration(d->net)->mtu ? F_MTU : 0);
+	return F_CSUM | HOST_SEGMENTATION | GUEST_OFFLOADS | F_MAC | F_MRG_RXBUF | F_STATUS | F_CTRL_VQ |
+	       (d->pairs > 1 ? CONTROLS : CONTROLS & ~F_MQ) | (net_configuration(d->net)->mtu ? F_MTU : 0);
 }
 
 /* What needs what: 5.1.3.1. */
@@ -472,7 +552,7 @@ static void driver_ok(void *opaque)
 
 	d->header_size = virtio_has(d->virtio, VIRTIO_F_VERSION_1) || virtio_has(d->virtio, F_MRG_RXBUF) ? 12 : 10;
 	set_offloads(d, virtio_features(d->virtio));
-	virtqueue_want_notify(virtio_queue(d->virtio, RX), false);
+	virtqueue_want_notify(queue_of(d, 0, RX), false);
 	net_receive_ready(d->net);
 }
 
@@ -480,12 +560,14 @@ static void notify(void *opaque, unsigned queue)
 {
 	struct virtio_net *d = opaque;
 
-	if (queue == RX)
-		net_receive_ready(d->net);
-	else if (queue == TX)
-		send_all(d);
-	else
+	if (queue == control_index(d))
 		control_all(d);
+	else if (queue / QUEUES >= d->active)
+		return; /* not in use */
+	else if (queue % QUEUES == RX)
+		net_receive_ready(d->net);
+	else
+		send_from(d, queue / QUEUES);
 }
 
 static void reset(void *opaque)
@@ -498,7 +580,10 @@ static void reset(void *opaque)
 	d->unicast = d->multicast = (struct mac_list){0};
 	memset(d->vlans, 0, sizeof d->vlans);
 	memcpy(d->mac, net_configuration(d->net)->mac, sizeof d->mac);
-	d->starved = false;
+	memset(d->starved, 0, sizeof d->starved);
+	memset(d->flow, 0, sizeof d->flow);
+	d->received = 0;
+	d->active = 1;
 	net_set_can_receive(d->net, 0);
 }
 
@@ -511,7 +596,7 @@ static void queue_reset(void *opaque, unsigned queue)
 static void config_read(void *opaque, unsigned offset, void *buf, unsigned len)
 {
 	const struct virtio_net *d = opaque;
-	struct net_space space = {.status = net_link_up(d->net) ? STATUS_LINK_UP : 0, .max_virtqueue_pairs = 1};
+	struct net_space space = {.status = net_link_up(d->net) ? STATUS_LINK_UP : 0, .max_virtqueue_pairs = (uint16_t)d->pairs};
 
 	memcpy(space.mac, d->mac, sizeof space.mac);
 	space.mtu = net_configuration(d->net)->mtu;
@@ -544,6 +629,7 @@ static const struct virtio_ops ops = {
 
 struct virtio_net *virtio_net_new(const struct virtio_net_config *config)
 {
+	unsigned pairs = !config->pairs ? 1 : config->pairs < VIRTIO_NET_PAIRS_MAX ? config->pairs : VIRTIO_NET_PAIRS_MAX;
 	struct virtio_net *d = calloc(1, sizeof *d);
 	const struct virtio_config virtio = {
 		.pci = config->pci,
@@ -551,7 +637,7 @@ struct virtio_net *virtio_net_new(const struct virtio_net_config *config)
 		.loop = config->loop,
 		.ops = &ops,
 		.opaque = d,
-		.queues = QUEUES,
+		.queues = pairs * QUEUES + 1,
 		.queue_size = QUEUE_SIZE,
 		.rom = config->rom,
 	};
@@ -560,6 +646,7 @@ struct virtio_net *virtio_net_new(const struct virtio_net_config *config)
 		return NULL;
 	d->net = config->net;
 	d->loop = config->loop;
+	d->pairs = pairs;
 	d->send_more = (struct loop_call){.run = send_all, .opaque = d};
 	net_attach(d->net, &nic_ops, d);
 	reset(d);

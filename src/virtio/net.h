@@ -10,11 +10,14 @@ struct net;
 struct pci_bus;
 struct virtio_net;
 
+#define VIRTIO_NET_PAIRS_MAX 8u
+
 struct virtio_net_config {
 	struct pci_bus *pci;
 	int devfn; /* -1: first free */
 	struct loop *loop;
 	struct net *net; /* attached to, until virtio_net_free */
+	unsigned pairs;  /* of queues, 1 to VIRTIO_NET_PAIRS_MAX: one a vCPU is best */
 	const char *rom; /* expansion ROM, a file of the host; NULL: none */
 };
 

@@ -25,7 +25,7 @@ static void *fuzz_new(struct pci_bus *bus, struct loop *l)
 
 	peer = -1;
 	net = count++ % 4 ? nf_open(l, queue, &peer) : open_user(l);
-	const struct virtio_net_config config = {.pci = bus, .devfn = -1, .loop = l, .net = net};
+	const struct virtio_net_config config = {.pci = bus, .devfn = -1, .loop = l, .net = net, .pairs = 1 + count % 3};
 	return net ? virtio_net_new(&config) : NULL;
 }
 

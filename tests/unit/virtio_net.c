@@ -7,7 +7,7 @@
 #include "net_fixture.h"
 #include "virtio/net.h"
 
-enum { RX, TX, CONTROL };
+enum { RX, TX };
 #define F_CSUM (1ull << 0)
 #define F_GUEST_CSUM (1ull << 1)
 #define F_GUEST_OFFLOADS (1ull << 2)
@@ -19,6 +19,7 @@ enum { RX, TX, CONTROL };
 #define F_CTRL (1ull << 17)
 #define F_CTRL_RX (1ull << 18)
 #define F_CTRL_VLAN (1ull << 19)
+#define F_MQ (1ull << 22)
 #define F_CTRL_MAC (1ull << 23)
 #define HEADER 12u
 
@@ -28,17 +29,19 @@ static struct vd v;
 static int peer;
 static uint8_t p[NET_FRAME_MAX], got[NET_FRAME_MAX];
 
+static unsigned pairs = 1;
+
 static void start(uint64_t features, bool legacy)
 {
 	vd_start();
 	net = nf_open(loop, queue, &peer);
-	const struct virtio_net_config config = {.pci = pci, .devfn = -1, .loop = loop, .net = net};
+	const struct virtio_net_config config = {.pci = pci, .devfn = -1, .loop = loop, .net = net, .pairs = pairs};
 	card = virtio_net_new(&config);
 	if (!card)
 		exit(1);
 	vd_probe(&v, 0, legacy, true);
 	CHECK(vd_negotiate(&v, (legacy ? 0 : VIRTIO_F_VERSION_1) | features));
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 2 * pairs + 1; i++)
 		vd_queue_up(&v, i, 0);
 	vd_driver_ok(&v);
 	vd_turn();
@@ -221,7 +224,7 @@ static int command(uint8_t class, uint8_t command, const void *data, uint32_t le
 	*vd_ram(at + 1) = command;
 	memcpy(vd_ram(at + 2), data, len);
 	*vd_ram(at + 2 + len) = 0xee;
-	CHECK_EQ(vd_transfer(&v, CONTROL, s, 2, 1), 1);
+	CHECK_EQ(vd_transfer(&v, 2 * pairs, s, 2, 1), 1);
 	return *vd_ram(at + 2 + len);
 }
 
@@ -289,6 +292,73 @@ static void test_control(void)
 	stop();
 }
 
+/* Sends a UDP packet from `port` by a pair. */
+static void transmit_by(unsigned pair, unsigned port)
+{
+	unsigned h;
+	size_t len = nf_packet(p, false, false, 100, &h);
+	uint64_t at = vd_alloc(HEADER + len, 8);
+	const struct vd_segment s = {at, (uint32_t)(HEADER + len)};
+
+	net_put16(p + 34, port);
+	net_put16(p + 40, 0);
+	memset(vd_ram(at), 0, HEADER);
+	memcpy(vd_ram(at + HEADER), p, len);
+	CHECK_EQ(vd_transfer(&v, 2 * pair + TX, &s, 1, 0), 0);
+	CHECK_EQ(nf_receive(peer, got, sizeof got), len);
+}
+
+/* By which pair an answer to that comes; -1: none. */
+static int comes_by(unsigned port)
+{
+	unsigned h;
+	uint16_t id;
+	uint32_t len;
+	size_t size = nf_packet(p, false, false, 100, &h);
+
+	memcpy(p + 26, "\x0a\0\2\2\x0a\0\2\x0f", 8);
+	net_put16(p + 34, 80);
+	net_put16(p + 36, port);
+	nf_send(peer, p, size);
+	vd_turn();
+	vd_turn();
+	for (unsigned pair = 0; pair < pairs; pair++)
+		if (vd_used(&v, 2 * pair + RX, &id, &len))
+			return (int)pair;
+	return -1;
+}
+
+static void test_pairs(void)
+{
+	pairs = 3;
+	start(F_MRG | F_CTRL | F_MQ, false);
+	CHECK_EQ(vd_config(&v, 8, 2), 3);
+	for (unsigned pair = 0; pair < pairs; pair++)
+		for (unsigned i = 0; i < 8; i++) {
+			struct vd_segment s = {vd_alloc(2048, 8), 2048};
+
+			vd_add(&v, 2 * pair + RX, &s, 0, 1);
+		}
+	transmit_by(0, 5000);
+	CHECK_EQ(comes_by(5000), 0);
+	CHECK_EQ(command(4, 0, "\0\0", 2), 1);
+	CHECK_EQ(command(4, 0, "\4\0", 2), 1);
+	CHECK_EQ(command(4, 1, "\2\0", 2), 1);
+	CHECK_EQ(command(4, 0, "\3\0", 2), 0);
+	transmit_by(2, 5000);
+	transmit_by(1, 5001);
+	CHECK_EQ(comes_by(5000), 2);
+	CHECK_EQ(comes_by(5001), 1);
+	CHECK_EQ(comes_by(5002), 0);
+	transmit_by(0, 5000); /* it moves */
+	CHECK_EQ(comes_by(5000), 0);
+	CHECK(vd_messages[2 * 2 + RX + 1] > 0 && vd_messages[2 + RX + 1] > 0);
+	CHECK_EQ(command(4, 0, "\1\0", 2), 0);
+	CHECK_EQ(comes_by(5001), 0);
+	stop();
+	pairs = 1;
+}
+
 static void test_features(void)
 {
 	start(F_STATUS | F_MAC, false);
@@ -317,6 +387,7 @@ int main(void)
 	test_receive_merged();
 	test_receive_whole();
 	test_control();
+	test_pairs();
 	test_features();
 	return summary();
 }
