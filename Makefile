@@ -52,7 +52,7 @@ endif
 LDFLAGS_ALL += -pthread
 
 # Debian's libraries; packages.txt has their packages. slirp.pc asks for GLib's, which nothing here needs.
-LIBS := -lslirp -ljson-c -lpng -luring -lz -lzstd
+LIBS := -lslirp -ljson-c -lpng -luring -lz -lzstd -lseccomp
 # libvncserver and libnbd are loaded when they are needed (util/library.c).
 
 SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c)

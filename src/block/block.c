@@ -21,6 +21,7 @@
 
 #include "block/image.h"
 #include "block/uring.h"
+#include "sandbox/sandbox.h"
 #include "util/loop.h"
 
 #define NS_PER_S 1000000000l
@@ -56,7 +57,7 @@ struct block {
 	/* under vm->lock */
 	struct list told;   /* ended, and done is being called one by one */
 	unsigned in_flight; /* submitted, done not called */
-	struct loop_call tell;
+	struct loop_call tell, hire;
 	void (*batch_ended)(void *opaque);
 	void *batch_opaque;
 };
@@ -143,6 +144,7 @@ static void *worker_main(void *opaque)
 	struct block *b = opaque;
 	struct block_request *r;
 
+	sandbox_enter(b->image->remote ? SANDBOX_REMOTE_DISK : SANDBOX_DISK);
 	pthread_mutex_lock(&b->lock);
 	for (;;) {
 		while (!b->queue.first && !b->closing) {
@@ -192,8 +194,27 @@ static void give_to_worker(struct block *b, struct block_request *r)
 		return;
 	if (b->idle)
 		pthread_cond_signal(&b->work);
-	else if (b->workers < WORKERS_MAX && pthread_create(&b->worker[b->workers], NULL, worker_main, b) == 0)
-		b->workers++;
+	else if (b->workers < WORKERS_MAX)
+		loop_call_soon(b->loop, &b->hire);
+}
+
+static bool start_worker(struct block *b)
+{
+	bool ok = pthread_create(&b->worker[b->workers], NULL, worker_main, b) == 0;
+
+	b->workers += ok;
+	return ok;
+}
+
+/* Another worker, which the I/O thread starts: a vCPU's thread may not (sandbox/). */
+static void hire(void *opaque)
+{
+	struct block *b = opaque;
+
+	pthread_mutex_lock(&b->lock);
+	if (b->queue.first && !b->idle && b->workers < WORKERS_MAX)
+		start_worker(b);
+	pthread_mutex_unlock(&b->lock);
 }
 
 void block_submit(struct block *b, struct block_request *r)
@@ -457,6 +478,7 @@ struct block *block_open(struct loop *loop, const struct block_config *config, c
 	b->cache = config->cache;
 	b->readonly = config->readonly;
 	b->tell = (struct loop_call){.run = tell, .opaque = b};
+	b->hire = (struct loop_call){.run = hire, .opaque = b};
 	list_init(&b->queue);
 	list_init(&b->ended);
 	list_init(&b->told);
@@ -471,13 +493,19 @@ struct block *block_open(struct loop *loop, const struct block_config *config, c
 	}
 	/* A last sector that is not whole is filled with zeroes. */
 	b->size = (b->image->size + BLOCK_SECTOR - 1) / BLOCK_SECTOR * BLOCK_SECTOR;
-	/* One now, so that a host that gives no thread is noticed now. */
-	if (pthread_create(&b->worker[0], NULL, worker_main, b) != 0) {
+	/* One now, so that a host that gives no thread is noticed now. Of those that talk to a server all: what is started
+	 * later may not. */
+	unsigned wanted = b->image->remote ? WORKERS_MAX : 1;
+	bool started = true;
+	pthread_mutex_lock(&b->lock);
+	while (started && b->workers < wanted)
+		started = start_worker(b);
+	pthread_mutex_unlock(&b->lock);
+	if (!b->workers) {
 		snprintf(error, size, "%s: no thread can be started", config->path);
 		block_close(b);
 		return NULL;
 	}
-	b->workers = 1;
 	if (config->aio != BLOCK_AIO_THREADS && b->image->ops->locate)
 		start_ring(b);
 	return b;
@@ -495,6 +523,7 @@ void block_close(struct block *b)
 	for (unsigned n = 0; n < b->workers; n++)
 		pthread_join(b->worker[n], NULL);
 	loop_call_cancel(b->loop, &b->tell);
+	loop_call_cancel(b->loop, &b->hire);
 	if (b->uring) {
 		loop_remove_fd(b->loop, &b->ring_fd);
 		loop_work_cancel(b->loop, &b->ring_work);

@@ -129,7 +129,7 @@ struct image *image_guard(struct image *base)
 
 	if (!g)
 		return NULL;
-	g->image = (struct image){.ops = &guard_ops, .size = base->size, .readonly = base->readonly};
+	g->image = (struct image){.ops = &guard_ops, .size = base->size, .readonly = base->readonly, .remote = base->remote};
 	g->base = base;
 	return &g->image;
 }

@@ -46,6 +46,7 @@ struct image {
 	const struct image_ops *ops;
 	uint64_t size; /* bytes */
 	bool readonly;
+	bool remote; /* it, or what is behind it, talks to a server */
 };
 
 struct image_flags {

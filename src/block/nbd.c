@@ -284,7 +284,7 @@ struct image *nbd_open(const char *uri, struct image_flags flags, char *error, s
 		free(n);
 		return NULL;
 	}
-	n->image = (struct image){.ops = &nbd_ops, .readonly = flags.readonly};
+	n->image = (struct image){.ops = &nbd_ops, .readonly = flags.readonly, .remote = true};
 	pthread_mutex_init(&n->lock, NULL);
 	pthread_cond_init(&n->freed, NULL);
 	memory = (n->uri = strdup(uri)) != NULL;

@@ -172,7 +172,7 @@ struct image *overlay_new(struct image *base)
 
 	if (!o)
 		return NULL;
-	o->image = (struct image){.ops = &overlay_ops, .size = base->size};
+	o->image = (struct image){.ops = &overlay_ops, .size = base->size, .remote = base->remote};
 	o->base = base;
 	o->map_size = (sectors / WORD_BITS + 1) * sizeof *o->map;
 	void *map = mmap(NULL, o->map_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

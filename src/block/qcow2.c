@@ -803,6 +803,7 @@ struct image *qcow2_open(const char *path, struct image *file, struct image_flag
 	}
 	if (!open_backing(q, path, &h, flags, depth, error, size))
 		goto fail;
+	q->image.remote = file->remote || (q->backing && q->backing->remote);
 	return &q->image;
 fail:
 	qcow2_close(&q->image);

@@ -14,6 +14,7 @@
 
 #include "boot/acpi.h"
 #include "boot/loader.h"
+#include "sandbox/sandbox.h"
 #include "util/log.h"
 
 /* The loader's structures go here unless the kernel wants to be there: above the real mode vectors,
@@ -39,7 +40,7 @@ static int image_open(struct loader *l, struct image *image, const char *path)
 
 	image->path = path;
 	/* O_NONBLOCK: opening a FIFO must not wait for a writer. */
-	image->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	image->fd = sandbox_open(path, O_RDONLY | O_NONBLOCK);
 	if (image->fd < 0 || fstat(image->fd, &st) < 0)
 		return loader_fail(l, "%s: %s", path, strerror(errno));
 	if (!S_ISREG(st.st_mode))

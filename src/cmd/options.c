@@ -14,6 +14,7 @@
 #include "cmd/cmd.h"
 #include "cmd/option_disk.h"
 #include "cmd/option_net.h"
+#include "cmd/option_sandbox.h"
 #include "cmd/option_screen.h"
 #include "cmd/option_virtio.h"
 #include "dev/debug.h"
@@ -21,6 +22,12 @@
 #include "util/log.h"
 
 #define DEFAULT_MEMORY (512ull << 20)
+/* The sanitizers' run-time libraries look at files and processes as they like. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANDBOX_DEFAULT SANDBOX_OFF
+#else
+#define SANDBOX_DEFAULT SANDBOX_ON
+#endif
 
 struct option {
 	const char *name, *argument; /* NULL: takes none; [FILE]: with = only, or none */
@@ -261,6 +268,7 @@ static int set_log(struct run_options *o, const char *v)
 	return option_bad("--log %s: unknown topic '%.*s'; 'ringside run --help' lists them", v, len, word);
 }
 
+static int set_sandbox(struct run_options *o, const char *v) { return option_sandbox(o, v); }
 static int set_console(struct run_options *o, const char *v) { return option_console(&o->vm.backends, v); }
 static int set_share(struct run_options *o, const char *v) { return option_share(&o->vm.backends, v); }
 static int set_vsock(struct run_options *o, const char *v) { return option_vsock(&o->vm.backends, v); }
@@ -300,6 +308,7 @@ static const struct option options[] = {
 	{"--engine", "NAME", "how guest code runs: auto, the best way that this host is fit for (the default), or see below", set_engine},
 	{"--serial", "LINE", "COM1's other end, given again COM2's ...; see below; default stdio", set_serial},
 	{"--qmp", "SOCKET", "listens for QMP commands at unix:PATH or tcp:[ADDRESS:]PORT", set_qmp},
+	{"--sandbox", "KIND", "on (the default): system calls and files restricted; chroot: namespaces too; off", set_sandbox},
 	{"--no-reboot", NULL, "a guest that resets ends instead of booting again", set_no_reboot},
 	{"--stats", NULL, "statistics on stderr at the end", set_stats},
 	{"--log", "TOPICS", "log lines on stderr; topics separated by commas, see below", set_log},
@@ -318,7 +327,7 @@ static const struct option *option_find(const char *name, size_t len)
 
 int options_parse(struct run_options *o, int argc, char **argv)
 {
-	*o = (struct run_options){.vm = {
+	*o = (struct run_options){.sandbox = SANDBOX_DEFAULT, .vm = {
 					  .memory_size = DEFAULT_MEMORY,
 					  .cpus = 1,
 					  .debug_exit_port = -1,

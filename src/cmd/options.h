@@ -6,8 +6,11 @@
 
 #include "machine/vm.h"
 
+enum sandbox_choice { SANDBOX_ON, SANDBOX_OFF, SANDBOX_CHROOT };
+
 struct run_options {
 	struct vm_config vm;
+	enum sandbox_choice sandbox;
 	bool stats, help;
 	unsigned serial_ports; /* how many --serial there were */
 };

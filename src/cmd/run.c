@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "cmd/option_sandbox.h"
 #include "cmd/options.h"
 #include "cmd/terminal.h"
 #include "dev/pm.h"
 #include "machine/pc.h"
+#include "sandbox/sandbox.h"
 
 struct run {
 	struct run_options options;
@@ -24,7 +26,7 @@ struct run {
 static void stop_for_signal(struct run *run, struct vm *vm, int signo)
 {
 	pthread_mutex_lock(&vm->lock);
-	if (vm->end == VM_RUNNING)
+	if (vm->end == VM_RUNNING || vm->end == VM_RESET) /* a guest that resets all the time can be ended, too */
 		run->ended_by = signo;
 	vm_stop(vm, VM_QUIT);
 	pthread_mutex_unlock(&vm->lock);
@@ -85,8 +87,8 @@ static int status_of(const struct run *run, const struct vm *vm, enum vm_end end
 {
 	switch (end) {
 	case VM_POWER_OFF:
-	case VM_RESET:
 		return STATUS_OK;
+	case VM_RESET:
 	case VM_QUIT:
 		return run->ended_by ? STATUS_SIGNAL + run->ended_by : STATUS_OK;
 	case VM_OUTPUT_CLOSED:
@@ -131,22 +133,25 @@ static int choose_engine(struct vm_config *config, char *chosen, size_t size)
 /* The guest's lives, from power-on to its end, resets between them. */
 static int run_guest(struct run *run)
 {
+	char chosen[440], line[512];
 	const char *error;
-	char chosen[440];
 	struct vm *vm;
 	enum vm_end end;
 	int status;
 
 	if (choose_engine(&run->options.vm, chosen, sizeof(chosen)) < 0)
 		return STATUS_ERROR;
+	if (option_sandbox_prepare(&run->options, line, sizeof line) < 0)
+		return start_failed(line);
 	vm = vm_create(&run->options.vm, &error);
 	if (!vm)
 		return start_failed(error);
 	if (*chosen)
 		fprintf(stderr, "ringside: %s\n", chosen);
+	sandbox_enter(SANDBOX_IO);
 	if (run->options.vm.escape_keys)
 		terminal_raw(STDIN_FILENO);
-	while ((end = vm_run(vm)) == VM_RESET && !run->options.vm.no_reboot) {
+	while ((end = vm_run(vm)) == VM_RESET && !run->options.vm.no_reboot && !run->ended_by) {
 		if (run->options.stats)
 			vm_print_stats(vm, stderr);
 		if (!vm_reset(vm, &error)) {

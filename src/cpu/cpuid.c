@@ -14,6 +14,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
+#include "sandbox/sandbox.h"
 
 enum { EAX, EBX, ECX, EDX };
 
@@ -264,7 +265,7 @@ static bool host_not_affected(const char *name)
 	ssize_t n;
 
 	strncat(path, name, sizeof(path) - strlen(path) - 1);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = sandbox_open(path, O_RDONLY);
 	if (fd < 0)
 		return false;
 	n = read(fd, text, sizeof(text) - 1);

@@ -17,6 +17,8 @@ struct engine {
 	/* Whether this host is fit for it: 0, or -errno and why not, in one line of less than 200 characters. May take some
 	 * 100 ms and a child process; on the main thread, before there are others. NULL: it shows when it is used. */
 	int (*probe)(char *why, size_t size);
+	/* A device file that vm_create opens, by sandbox_open; NULL: none. */
+	const char *device;
 	/* Once a VM, and again when the VM is moved to this engine in mid-run, with devices running, then between memory_hold
 	 * and memory_release: state shared by its vCPUs. NULL and errno on failure; EBUSY: not now. */
 	void *(*vm_create)(struct memory *memory);

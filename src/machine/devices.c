@@ -12,6 +12,7 @@
 #include "dev/vga.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
+#include "sandbox/sandbox.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
@@ -51,7 +52,7 @@ static int new_vga(struct vm *vm)
 		.timers = vm->timers,
 		.pci = vm->pc->pci,
 		.devfn = -1,
-		.rom = access(VGA_BIOS, R_OK) == 0 ? VGA_BIOS : NULL,
+		.rom = sandbox_can_open(VGA_BIOS) ? VGA_BIOS : NULL,
 		.display = vm->backends.screen.display,
 	};
 
@@ -188,7 +189,7 @@ static void free_virtio_net(void *device) { virtio_net_free(device); }
 /* iPXE, of Debian's ipxe-qemu: only firmware runs it. */
 static const char *net_rom(const struct vm *vm, const char *path)
 {
-	return !vm->config.kernel && access(path, R_OK) == 0 ? path : NULL;
+	return !vm->config.kernel && sandbox_can_open(path) ? path : NULL;
 }
 
 static int new_net(struct vm *vm, struct net *net)

@@ -23,6 +23,7 @@
 #include "dev/uart.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
+#include "sandbox/sandbox.h"
 #include "util/log.h"
 
 #define ROM_UNIT 0x10000u
@@ -59,33 +60,32 @@ static int read_all(int fd, uint8_t *to, uint64_t len)
 	return 0;
 }
 
-static const char *rom_path(const struct vm *vm)
+static int open_rom(const struct vm *vm, const char **path)
 {
 	static const char *const known[] = {"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin"};
+	int fd = -1;
 
-	if (vm->config.firmware.uefi)
-		return uefi_code_path();
-	if (vm->config.firmware.bios)
-		return vm->config.firmware.bios;
-	for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
-		if (access(known[i], R_OK) == 0)
-			return known[i];
-	return NULL;
+	*path = vm->config.firmware.uefi ? uefi_code_path() : vm->config.firmware.bios;
+	if (*path)
+		return sandbox_open(*path, O_RDONLY | O_NONBLOCK);
+	for (unsigned i = 0; i < sizeof known / sizeof known[0] && fd < 0; i++)
+		if ((fd = sandbox_open(known[i], O_RDONLY)) >= 0)
+			*path = known[i];
+	return fd;
 }
 
 int firmware_load(struct vm *vm, char *error, size_t size)
 {
-	const char *path = rom_path(vm);
+	const char *path;
 	unsigned unit = vm->config.firmware.uefi ? UEFI_UNIT : ROM_UNIT;
 	struct memory *m = &vm->memory;
 	struct stat st;
-	int r = 0;
+	int fd = open_rom(vm, &path), r = 0;
 
 	if (!path) {
 		snprintf(error, size, "no BIOS is installed: give --kernel FILE, --bios FILE, or install the package seabios");
 		return -ENOENT;
 	}
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		r = -errno;
 	else if (!S_ISREG(st.st_mode) || st.st_size == 0 || st.st_size % unit || st.st_size > ROM_MAX)

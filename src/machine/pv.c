@@ -48,22 +48,14 @@ static uint64_t record_of(const struct vcpu *v) { return v->pv.steal_msr & ~0x3f
 
 /* ---- steal time ---- */
 
-/* Nanoseconds that this thread has waited for a host CPU; 0 where the host does not tell. */
-static uint64_t host_delay(struct vcpu *v)
+/* Nanoseconds that this thread could not run though it was not asleep in HLT: it waited for a host CPU, or for a lock. Of
+ * use as a difference only. On that thread. */
+static uint64_t host_delay(const struct vcpu *v)
 {
-	char text[64], *second;
-	ssize_t n;
+	struct timespec ran;
 
-	if (v->pv.delay_fd < 0)
-		v->pv.delay_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-	if (v->pv.delay_fd < 0)
-		return 0;
-	n = pread(v->pv.delay_fd, text, sizeof text - 1, 0);
-	if (n <= 0)
-		return 0;
-	text[n] = 0;
-	second = strchr(text, ' ');
-	return second ? strtoull(second, NULL, 10) : 0;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ran);
+	return clock_now() - v->stats.halted_ns - ((uint64_t)ran.tv_sec * 1000000000u + (uint64_t)ran.tv_nsec);
 }
 
 static void add_steal(struct vcpu *v, uint64_t ns)
@@ -225,14 +217,6 @@ bool pv_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
 		return false;
 	v->tsc_offset = offset;
 	return true;
-}
-
-void pv_init(struct vcpu *v) { v->pv.delay_fd = -1; }
-
-void pv_free(struct vcpu *v)
-{
-	if (v->pv.delay_fd >= 0)
-		close(v->pv.delay_fd);
 }
 
 void pv_reset(struct vcpu *v)

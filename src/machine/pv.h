@@ -19,14 +19,11 @@ struct vcpu_pv {
 	uint32_t version;      /* of the record */
 	bool preempted;        /* the record says so */
 	bool unhalted;         /* a kick that no HLT has used up yet */
-	int delay_fd;          /* what the host says of how long this thread had to wait; -1: not open */
-	uint64_t delay;        /* as last seen, ns */
+	uint64_t delay;        /* how long this thread had to wait, as last seen, ns */
 	uint64_t updated;      /* when that was, ns */
 	uint64_t kicks, ipis, flushes; /* for --stats */
 };
 
-void pv_init(struct vcpu *v);
-void pv_free(struct vcpu *v);
 /* RESET, INIT: everything off, the clock's record too. */
 void pv_reset(struct vcpu *v);
 /* The MSRs 0x11, 0x12, 0x4b564d00 and on. False: #GP. */

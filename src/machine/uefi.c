@@ -21,7 +21,7 @@
 #define TEMPLATE_PATH "/usr/share/OVMF/OVMF_VARS_4M.fd"
 #define VARS_MAX (4u << 20)
 
-const char *uefi_code_path(void) { return access(CODE_PATH, R_OK) == 0 ? CODE_PATH : NULL; }
+const char *uefi_code_path(void) { return CODE_PATH; }
 
 /* All of the template into `to`. 0 or -errno. */
 static int copy_template(int to)
@@ -87,7 +87,7 @@ int uefi_open(struct uefi_vars *vars, const char *path, char *error, size_t size
 	struct stat st;
 	int r = 0;
 
-	if (!uefi_code_path()) {
+	if (access(CODE_PATH, R_OK) < 0) {
 		snprintf(error, size, "--uefi: %s is not there: install the package ovmf", CODE_PATH);
 		return -ENOENT;
 	}

@@ -15,6 +15,7 @@
 #include "irq/pic.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
+#include "sandbox/sandbox.h"
 #include "util/log.h"
 
 #define REPORT_SIZE 8192u
@@ -38,7 +39,6 @@ int vcpu_new(struct vm *vm, unsigned index)
 		return r;
 	}
 	v->cpu.counting = vm->config.counting;
-	pv_init(v);
 	pthread_cond_init(&v->wake, NULL);
 	r = vm->config.engine->vcpu_create(vm->engine_vm, &v->cpu);
 	if (r < 0) {
@@ -56,7 +56,6 @@ void vcpu_free(struct vcpu *v)
 	if (v->vm->engine_vm) /* none: a move failed */
 		v->vm->config.engine->vcpu_destroy(&v->cpu);
 	pthread_cond_destroy(&v->wake);
-	pv_free(v);
 	cpu_free(&v->cpu);
 	free(v);
 }
@@ -335,6 +334,8 @@ void *vcpu_main(void *opaque)
 	struct vm *vm = v->vm;
 	struct exit exit;
 
+	interp_prepare(&v->cpu); /* needs executable memory, which the sandbox lets nobody make */
+	sandbox_enter(SANDBOX_VCPU);
 	pthread_mutex_lock(&vm->lock);
 	while (vm->end == VM_RUNNING) {
 		/* An instruction that has begun its I/O ends first. */

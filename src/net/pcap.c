@@ -18,6 +18,7 @@
 
 #include "net/net.h"
 #include "net/offload.h"
+#include "sandbox/sandbox.h"
 #include "util/log.h"
 
 #define BUFFER_SIZE (4u << 20)
@@ -68,6 +69,7 @@ static void *pcap_main(void *opaque)
 {
 	struct pcap *p = opaque;
 
+	sandbox_enter(SANDBOX_FILE);
 	pthread_mutex_lock(&p->lock);
 	while (p->filled || !p->closing) {
 		if (!p->filled) {

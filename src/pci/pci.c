@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "pci/pci_internal.h"
+#include "sandbox/sandbox.h"
 #include "util/log.h"
 
 #define ROM_MAX (16ull << 20)
@@ -377,7 +378,7 @@ int pci_add_rom(struct pci_device *d, const char *path)
 	struct memory *m = d->bus->config.memory;
 	uint64_t size = PAGE_SIZE, offset;
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC), r;
+	int fd = sandbox_open(path, O_RDONLY), r;
 
 	if (fd < 0)
 		return -errno;

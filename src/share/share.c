@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "share/p9.h"
+#include "sandbox/sandbox.h"
 #include "util/loop.h"
 
 #define WORKERS 4
@@ -158,6 +159,7 @@ static void *worker_main(void *opaque)
 	struct share_request *r;
 	uint8_t *buffers = malloc(2 * P9_MESSAGE_MAX);
 
+	sandbox_enter(SANDBOX_SHARE);
 	pthread_mutex_lock(&s->lock);
 	while ((r = take(s)) != NULL) {
 		pthread_mutex_unlock(&s->lock);
@@ -178,6 +180,7 @@ static bool start_worker(struct share *s)
 	sigset_t all, old;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS); /* the sandbox's */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	bool ok = pthread_create(&s->worker[s->workers], NULL, worker_main, s) == 0;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

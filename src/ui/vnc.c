@@ -24,6 +24,7 @@
 #include "ui/display.h"
 #include "ui/input.h"
 #include "ui/keysym.h"
+#include "sandbox/sandbox.h"
 #include "util/library.h"
 #include "util/log.h"
 #include "util/timer.h"
@@ -312,6 +313,7 @@ static void *serve(void *opaque)
 	struct vnc *v = opaque;
 	struct pollfd set[1 + VNC_ADDRESSES + CLIENTS_MAX];
 
+	sandbox_enter(SANDBOX_SCREEN);
 	while (!__atomic_load_n(&v->stop, __ATOMIC_ACQUIRE)) {
 		wait_for_work(v, set);
 		for (unsigned i = 0; i < v->listeners; i++)

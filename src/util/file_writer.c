@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "sandbox/sandbox.h"
+
 #define WAITING_MAX 256u /* changes */
 
 struct change {
@@ -63,6 +65,7 @@ static void *writer_main(void *opaque)
 {
 	struct file_writer *w = opaque;
 
+	sandbox_enter(SANDBOX_FILE);
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		while (!w->first && !w->ending)

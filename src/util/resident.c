@@ -1,10 +1,13 @@
 #include "util/resident.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "sandbox/sandbox.h"
 
 uint64_t resident_range(const void *start, size_t size)
 {
@@ -39,9 +42,19 @@ static void take_kib(const char *line, const char *name, uint64_t *value)
 		*value = kib << 10;
 }
 
+static FILE *open_file(const char *path)
+{
+	int fd = sandbox_open(path, O_RDONLY);
+	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+
+	if (fd >= 0 && !f)
+		close(fd);
+	return f;
+}
+
 bool resident_process(uint64_t *bytes, uint64_t *page_tables)
 {
-	FILE *smaps = fopen("/proc/self/smaps", "re"), *status = fopen("/proc/self/status", "re");
+	FILE *smaps = open_file("/proc/self/smaps"), *status = open_file("/proc/self/status");
 	char line[512];
 	uint64_t rss = 0, pss = 0;
 	bool shared = false, good = smaps && status;

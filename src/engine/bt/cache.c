@@ -28,6 +28,7 @@
 #include <time.h>
 
 #include "engine/bt/bt.h"
+#include "sandbox/sandbox.h"
 #include "util/log.h"
 
 /* ---- memory ---- */
@@ -90,7 +91,9 @@ int cache_init(struct bt_vm *vm)
 		char name[64];
 
 		snprintf(name, sizeof(name), "/tmp/perf-%d.map", (int)getpid());
-		vm->perf_map = fopen(name, "we");
+		int fd = sandbox_open(name, O_WRONLY | O_CREAT | O_TRUNC);
+
+		vm->perf_map = fd >= 0 ? fdopen(fd, "w") : NULL;
 	}
 	return 0;
 fail:

@@ -1,0 +1,74 @@
+# Sourced by run: the sandbox of whole machines. What a role may and may not is tests/unit/sandbox.c's.
+
+refused "unknown sandbox" 2 'on, off or chroot' run --kernel "$kernel" --sandbox maybe
+
+# threads PID WANT: of each thread whether it has a filter (2) and no_new_privs; all lines are to be WANT.
+threads() {
+	local status
+	for status in /proc/"$1"/task/*/status; do
+		awk '/^NoNewPrivs|^Seccomp:/ { printf "%s ", $2 } END { print "" }' "$status"
+	done | sort -u
+}
+
+# boxed NAME WANT OPTIONS...: a machine with threads of all kinds, as they are when it runs and after resets.
+boxed() {
+	local name=$1 want=$2 got again pid
+	shift 2
+	mkdir -p "$tmp/shared"
+	truncate -s 1M "$tmp/boxed.img"
+	"$ringside" run --memory 64M --disk "$tmp/boxed.img" --share "$tmp/shared" --net "user,pcap=$tmp/frames" \
+		--net "socket,listen=unix:$tmp/socket" --vnc "unix:$tmp/vnc" --vsock "$tmp/vsock" --qmp "unix:$tmp/boxed.qmp" \
+		--cpus 2 --boot c "$@" >"$tmp/out" 2>"$tmp/err" </dev/null &
+	pid=$!
+	sleep 1
+	got=$(threads $pid)
+	root=$(ls "/proc/$pid/root/" 2>/dev/null | tr '\n' ' ')
+	networks=$(readlink "/proc/$pid/ns/net" "/proc/self/ns/net" | sort -u | wc -l)
+	# shellcheck disable=SC2016
+	python3 - "$tmp/boxed.qmp" <<-'EOF'
+		import socket, sys, time
+		s = socket.socket(socket.AF_UNIX)
+		s.connect(sys.argv[1])
+		for command in "qmp_capabilities", "system_reset", "system_reset":
+		    s.sendall(b'{"execute": "%s"}\n' % command.encode())
+		    time.sleep(0.7)
+		s.close()
+	EOF
+	again=$(threads $pid)
+	kill -TERM $pid
+	wait $pid
+	status=$?
+	if [ "$got" = "$want" ] && [ "$again" = "$want" ] && [ $status = 143 ] && ! grep -qv "^ringside: engine " "$tmp/err" &&
+		[ ! -e "$tmp/vnc" ] && [ ! -e "$tmp/vsock" ] && [ ! -e "$tmp/boxed.qmp" ] && [ ! -e "$tmp/socket" ]; then
+		result ok "$name"
+	else
+		result not-ok "$name"
+		echo "# threads: $got; after resets: $again; status $status; left: $(ls "$tmp" | grep -E 'vnc|vsock|qmp$|socket' | tr '\n' ' ')"
+		head -n 5 "$tmp/err" | sed 's/^/# /'
+	fi
+}
+
+boxed "sandbox: every thread has its filter, also after resets" "1 2 "
+boxed "sandbox: off" "0 0 " --sandbox off
+if unshare -Urmn true 2>/dev/null; then
+	boxed "sandbox: in namespaces" "1 2 " --sandbox chroot
+	[ "$root" = "etc proc tmp " ] || [ "$root" = "etc proc ${tmp%%/*} " ] && result ok "sandbox: a root without files" ||
+		{ result not-ok "sandbox: a root without files"; echo "# $root"; }
+	"$ringside" run --kernel "$tmp/halt" --memory 64M --sandbox chroot >"$tmp/out" 2>"$tmp/err" </dev/null &
+	pid=$!
+	sleep 0.7
+	left=$(ls "/proc/$pid/root/" | wc -l) networks=$(readlink "/proc/$pid/ns/net" /proc/self/ns/net | sort -u | wc -l)
+	kill -TERM $pid
+	wait $pid
+	[ "$left" = 0 ] && [ "$networks" = 2 ] && result ok "sandbox: a machine without a network has none" ||
+		{ result not-ok "sandbox: a machine without a network has none"; echo "# $left files, $networks networks"; }
+else
+	echo "# this host permits no namespaces: --sandbox chroot is not tested"
+fi
+
+# Resets without end, under every engine: all that a machine is made of is made again in the sandbox.
+for engine in $engines; do
+	timeout -s TERM 2 "$ringside" run --kernel "$tmp/reset" --memory 64M --engine "$engine" >/dev/null 2>"$tmp/err" </dev/null
+	[ $? = 124 ] && [ ! -s "$tmp/err" ] && result ok "sandbox: resets, $engine" ||
+		{ result not-ok "sandbox: resets, $engine"; sed 's/^/# /' "$tmp/err"; }
+done
