@@ -67,6 +67,7 @@ struct tlb {
 #define BRANCH_ENTRIES 32768u
 #define BRANCH_MODE_SHIFT 16 /* words of a mode's table */
 #define BRANCH_HINTS 4096u
+#define CODE_PAGES 65536u
 struct branch_cache {
 	struct {
 		struct branch_entry {
@@ -77,6 +78,11 @@ struct branch_cache {
 	/* Jumps through a table of addresses: which entry, doubled, each of 256 values of the table's index went to
 	 * the last time. Any value is right, for the entry tells whether it is the one. */
 	uint16_t hint[BRANCH_HINTS + 256];
+	/* Where this vCPU runs a page of code whose translations are for any address; 0: nowhere yet. */
+	struct code_page {
+		_Alignas(16) uint64_t linear_plus_1;
+		uint64_t minus_linear;
+	} page[CODE_PAGES];
 };
 _Static_assert(sizeof(((struct branch_cache *)0)->mode) == (8ull << BRANCH_MODE_SHIFT) * BRANCH_MODES, "the shift is right");
 _Static_assert(BRANCH_ENTRIES * 2 <= 65536, "hints have room");

@@ -50,6 +50,12 @@ void emit_effective_address(struct translator *t, const struct insn *i, host_reg
 	if (i->mem_base == REG_RIP || (i->mem_base == REG_NONE && i->mem_index == REG_NONE)) {
 		uint64_t address = (uint64_t)disp + (i->mem_base == REG_RIP ? next_rip(t, i) : 0);
 
+		if (i->mem_base == REG_RIP && t->b->code_page) {
+			emit_rip(t, to, address);
+			if (i->addrsize == 4)
+				emit_mov(e, 4, to, to);
+			return;
+		}
 		emit_mov_imm(e, to, i->addrsize == 8 ? address : i->addrsize == 4 ? (uint32_t)address : (uint16_t)address);
 		return;
 	}

@@ -147,6 +147,7 @@ static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *fro
 	uint32_t id = (uint32_t)cpu->engine_word[WORD_BLOCK], index = LEAVE_INDEX(code);
 	const struct block *b;
 	const struct link *l;
+	uint64_t base;
 
 	if (LEAVE_KIND(code) == LEAVE_RETURN) {
 		index = RETURN_FROM_LINK((uint32_t)cpu->engine_word[WORD_RETURN_FROM]);
@@ -154,18 +155,19 @@ static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *fro
 	}
 	b = bt_block(bt, id);
 	l = &bt->links[b->links + index];
+	base = bt_rip_base(bt, b);
 	*from = NO_BLOCK;
 	switch (LEAVE_KIND(code)) {
 	case LEAVE_LINK:
-		cpu->rip = l->target;
+		cpu->rip = base + l->target;
 		*key = l->key;
 		*from = id;
 		*link = index;
-		return NEXT_BLOCK;
+		return branch_faults(bt, b, l) ? NEXT_INTERPRET : NEXT_BLOCK;
 	case LEAVE_BRANCH:
 	case LEAVE_RETURN:
 		if (l->kind == LINK_PAGE)
-			cpu->rip = l->target;
+			cpu->rip = base + l->target;
 		*key = l->key;
 		*from = id;
 		*link = index;
@@ -176,12 +178,12 @@ static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *fro
 		bt->stats.interpreted_insn[LEAVE_INSN(code)]++;
 		return NEXT_INTERPRET;
 	case LEAVE_FPU:
-		cpu->rip = b->rip;
+		cpu->rip = base + b->rip;
 		*key = b->key;
 		cpu_fpu_enter(cpu);
 		return NEXT_BLOCK;
 	case LEAVE_WINDOW:
-		cpu->rip = l->target;
+		cpu->rip = base + l->target;
 		*key = l->key;
 		return NEXT_WINDOW;
 	case LEAVE_STOP:
@@ -368,7 +370,7 @@ static enum x run_block(struct bt *bt, uint32_t key, uint32_t id, unsigned *insn
 			break;
 		case NEXT_INTERPRET:
 			/* a branch that faults has its link in the code, anything else its own number */
-			*insns += LEAVE_KIND(code) == LEAVE_BRANCH ? insn : LEAVE_INDEX(code);
+			*insns += LEAVE_KIND(code) == LEAVE_BRANCH || LEAVE_KIND(code) == LEAVE_LINK ? insn : LEAVE_INDEX(code);
 			id = NO_BLOCK;
 			break;
 		case NEXT_REQUEST:

@@ -113,6 +113,9 @@ _Static_assert(WORD_COUNT <= sizeof(((struct cpu *)0)->engine_word) / 8, "struct
 #define RETURN_FROM_BLOCK(from) ((from) >> 5)
 #define RETURN_FROM_LINK(from) ((from) & 31)
 #define LANDING_EXPECTED 2 /* bytes into a landing: minus the return address, 64 bits */
+/* In user mode, whose blocks are for any RIP: what is loaded from gs, and what is added to that and the target for 1. */
+#define LANDING_PAGE 5
+#define LANDING_ADDED 13
 
 /* ---- modes: everything but the bytes that a translation depends on ---- */
 
@@ -143,6 +146,14 @@ enum {
 #define KEY_STACK_BITS(key) (16u << ((key) >> KEY_STACK_SHIFT & 3))
 #define KEY_CODE_BITS(key) (16u << ((key) & KEY_CODE))
 uint32_t bt_key(const struct cpu *cpu);
+/*
+ * 64-bit user code is translated for any RIP: processes have the same pages of libraries at different ones. In its
+ * blocks and links a RIP is from the beginning of the block's page (and may lie before or far behind it); at which
+ * linear address a vCPU has the page is in its struct code_page. That is set by cache_find, before any code of the page
+ * runs, and stays as long as anything is remembered that leads to such code: branch caches and the return stack are
+ * emptied before it changes.
+ */
+static inline bool key_any_rip(uint32_t key) { return (key & KEY_CODE) == KEY_CODE64 && KEY_TLB(key) == TLB_USER; }
 
 /* Where a branch cache has a target. Functions begin at multiples of 16: higher bits have to be mixed in. */
 #define BRANCH_ROTATE 9
@@ -173,7 +184,7 @@ _Static_assert(BLOCK_LINKS_MAX <= 32, "RETURN_FROM has room");
 
 /* One way out of a block. */
 struct link {
-	uint64_t target;   /* RIP */
+	uint64_t target;   /* RIP, as the block's */
 	uint32_t key;      /* mode at the target */
 	uint32_t site;     /* where the rel32 of the jump is; but for DIRECT: where the sequence begins */
 	uint32_t end;      /* where the sequence ends */
@@ -199,7 +210,8 @@ struct mark {
 };
 
 struct block {
-	uint64_t rip, offset, offset2; /* offset2: of the second page's first byte, when len2 */
+	uint64_t rip;          /* see key_any_rip */
+	uint64_t offset, offset2; /* offset2: of the second page's first byte, when len2 */
 	uint32_t key;
 	uint32_t entry;        /* offset in the cache */
 	uint32_t begin, end;   /* of its code; what is rarely run lies apart, so that the rest is dense: */
@@ -209,6 +221,7 @@ struct block {
 	uint32_t page_next[2]; /* in the list of the first, the second page */
 	uint32_t incoming;     /* links that were patched to come here: global link number + 1 */
 	uint16_t len, len2;    /* guest bytes in the first, the second page */
+	uint16_t code_page;    /* index of its struct code_page; 0: rip is an address */
 	uint16_t insns;
 	uint8_t link_count;
 	bool dead;             /* removed; atomic */
@@ -281,7 +294,8 @@ struct bt_vm {
 	/* Routines, offsets in the cache. */
 	uint32_t leave, miss, callout, callout_last, routines_end;
 	uint32_t enter_restart, enter_end, miss_restart, miss_end, callout_restart, callout_end;
-	uint32_t return_empty, branch_second, return_mismatch, return_lookup, return_leave, return_end;
+	uint32_t return_empty, return_pop, branch_second, return_mismatch, return_mismatch_any_rip, return_lookup, return_leave,
+		return_end;
 	uint32_t (*enter)(struct cpu *cpu, const void *code);
 
 	struct lock lock;     /* all that follows; what is read without it as well is atomic */
@@ -292,6 +306,10 @@ struct bt_vm {
 	unsigned current;     /* region that is being filled */
 	uint32_t *hash;       /* HASH_SIZE block ids; read without the lock */
 	uint32_t *page;       /* first block of each page of RAM */
+	uint16_t *code_page;  /* of each page of RAM: index of its struct code_page, or 0 */
+	struct { uint32_t blocks, next_free; } code_pages[CODE_PAGES]; /* how many blocks, removed ones too, are of each */
+	uint32_t code_pages_used; /* there have been so many */
+	uint32_t code_page_free;  /* first free one, below that; 0: none */
 	uint64_t resets;      /* counts regions that are used anew: block ids from before may be stale */
 	uint64_t epoch;       /* counts what vCPUs have to take notice of; read without the lock */
 	uint64_t watched[WATCHED]; /* GPA of the page that is watched since the epoch, or NOT_ACTIVE */
@@ -325,6 +343,9 @@ struct bt {
 	uint32_t branch_filled[BRANCH_MODES];
 	bool branch_local[BRANCH_MODES]; /* has targets in pages that are not global */
 	uint16_t branch_recent[BRANCH_MODES][BRANCH_RECENT];
+	uint32_t pages_filled; /* of struct code_page, in the same way */
+	bool pages_local;
+	uint16_t page_recent[BRANCH_RECENT];
 	uint64_t branch_pages[BRANCH_PAGES / 64]; /* pages with entries: a bit for each hash of a page number */
 
 	/* This vCPU's stores to pages with code, noted before they are done; WRITES + 1: too many, all code goes. */
@@ -338,9 +359,14 @@ struct bt {
 static inline struct bt *bt_of(const struct cpu *cpu) { return cpu->engine_state; }
 static inline const void *bt_host(const struct bt *bt, uint32_t offset) { return bt->rx + offset; }
 static inline struct block *bt_block(const struct bt *bt, uint32_t id) { return &bt->blocks[id]; }
+/* What the RIPs of a block, which this vCPU has been in just now, are from. */
+static inline uint64_t bt_rip_base(const struct bt *bt, const struct block *b)
+{
+	return b->code_page ? bt->cpu->branch_cache->page[b->code_page].linear_plus_1 - 1 : 0;
+}
 static inline uint64_t bt_insn_rip(const struct bt *bt, const struct block *b, unsigned insn)
 {
-	uint64_t rip = b->rip + bt->marks[b->marks + insn].guest;
+	uint64_t rip = bt_rip_base(bt, b) + b->rip + bt->marks[b->marks + insn].guest;
 
 	return (b->key & KEY_CODE) == KEY_CODE64 ? rip : (uint32_t)rip;
 }
@@ -354,6 +380,9 @@ void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg); /* its
 uint32_t cache_find(struct bt *bt, uint32_t key);
 /* GPA of code at a linear address; false: not there, or not RAM. */
 bool cache_code_offset(struct bt *bt, uint64_t linear, uint64_t *offset);
+/* The index of the struct code_page for blocks in the page at `offset`; 0: there are no more. With the lock. */
+unsigned cache_code_page(struct bt_vm *vm, uint64_t offset);
+void cache_code_page_unused(struct bt_vm *vm, uint64_t offset); /* if it has no blocks. With the lock */
 /* Begins a block: room for BLOCK_CODE_MAX bytes, and what belongs to it. With the lock. */
 struct block *cache_begin(struct bt *bt);
 /* Ends it: enters it into the tables. Its id. With the lock. */
@@ -408,7 +437,7 @@ enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT, TAIL_HINT };
 
 /* An instruction of a block that the interpreter runs; lies with the block's rarely run code. */
 struct callout {
-	uint64_t rip, next; /* of the instruction, and of the one behind it */
+	uint64_t rip, next; /* of the instruction, and of the one behind it; as the block's */
 	uint64_t next_offset;
 	uint32_t block, key;
 	bool ends;          /* the block does not go on behind it */
@@ -445,7 +474,7 @@ struct translator {
 	struct block *b;
 	uint32_t id;
 	uint32_t key;
-	uint64_t rip;          /* of the instruction being translated */
+	uint64_t rip;          /* of the instruction being translated; as the block's */
 	unsigned insn_index;
 	unsigned count;
 	struct insn insn[BLOCK_INSNS_MAX];
@@ -467,9 +496,10 @@ struct translator {
 	struct tail tail[TAILS_MAX];
 	bool ended;            /* the block is over */
 };
-/* Translates the code at `offset` of the host mapping (linear address `linear`, RIP `rip`). NO_BLOCK as cache_find. */
-/* With the lock. */
+/* Translates the code at `offset` of the host mapping (linear address `linear`, RIP `rip`: cache_find). NO_BLOCK as there.
+ * With the lock. */
 uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t offset);
+void emit_rip(struct translator *t, host_reg reg, uint64_t rip); /* reg = a RIP of this block: an address. Keeps flags */
 struct tail *add_tail(struct translator *t, unsigned kind);
 uint64_t next_rip(const struct translator *t, const struct insn *i);
 static inline bool code64(const struct translator *t) { return (t->key & KEY_CODE) == KEY_CODE64; }

@@ -82,7 +82,9 @@ int cache_init(struct bt_vm *vm)
 	vm->links = anonymous(LINKS_SIZE);
 	vm->hash = anonymous(HASH_SIZE * sizeof(uint32_t));
 	vm->page = anonymous(pages * sizeof(uint32_t));
-	if (!vm->blocks || !vm->marks || !vm->links || !vm->hash || !vm->page)
+	vm->code_page = anonymous(pages * sizeof(uint16_t));
+	vm->code_pages_used = 1;
+	if (!vm->blocks || !vm->marks || !vm->links || !vm->hash || !vm->page || !vm->code_page)
 		goto fail;
 	for (unsigned r = 0; r < REGIONS; r++)
 		region_reset(vm, r);
@@ -118,6 +120,8 @@ void cache_free(struct bt_vm *vm)
 		munmap(vm->hash, HASH_SIZE * sizeof(uint32_t));
 	if (vm->page)
 		munmap(vm->page, (memory_span(vm->memory) >> PAGE_SHIFT) * sizeof(uint32_t));
+	if (vm->code_page)
+		munmap(vm->code_page, (memory_span(vm->memory) >> PAGE_SHIFT) * sizeof(uint16_t));
 	if (vm->perf_map)
 		fclose(vm->perf_map);
 	vm->perf_map = NULL;
@@ -137,6 +141,7 @@ void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg)
 	tell(arg, "marks of instructions", vm->marks, MARKS_SIZE);
 	tell(arg, "tables that find blocks", vm->hash, HASH_SIZE * sizeof(uint32_t));
 	tell(arg, "tables that find blocks", vm->page, (memory_span(vm->memory) >> PAGE_SHIFT) * sizeof(uint32_t));
+	tell(arg, "tables that find blocks", vm->code_page, (memory_span(vm->memory) >> PAGE_SHIFT) * sizeof(uint16_t));
 }
 
 /* ---- branch caches ---- */
@@ -164,14 +169,34 @@ static void branch_empty(struct bt *bt, unsigned mode)
 	bt->branch_local[mode] = false;
 }
 
+/* No page of code has an address any more. */
+static void pages_empty(struct bt *bt)
+{
+	struct code_page *page = bt->cpu->branch_cache->page;
+	uint32_t used = __atomic_load_n(&bt->vm->code_pages_used, __ATOMIC_RELAXED);
+
+	if (bt->pages_filled <= BRANCH_RECENT)
+		for (unsigned i = 0; i < bt->pages_filled; i++)
+			__atomic_store_n(&page[bt->page_recent[i]].linear_plus_1, 0, __ATOMIC_RELAXED);
+	else
+		for (unsigned i = 0; i < used; i++)
+			__atomic_store_n(&page[i].linear_plus_1, 0, __ATOMIC_RELAXED);
+	bt->pages_filled = 0;
+	bt->pages_local = false;
+}
+
 void branch_flush(struct bt *bt, bool global_too)
 {
+	bool pages = global_too || bt->pages_local;
+
 	return_drop_all(bt);
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
-		if (bt->branch_filled[m] && (global_too || bt->branch_local[m])) {
+		if (bt->branch_filled[m] && (global_too || bt->branch_local[m] || (m == TLB_USER && pages))) {
 			branch_empty(bt, m);
 			bt->stats.branch_flushes++;
 		}
+	if (pages)
+		pages_empty(bt);
 	if (global_too)
 		for (unsigned i = 0; i < BRANCH_PAGES / 64; i++)
 			bt->branch_pages[i] = 0;
@@ -228,6 +253,35 @@ static bool fetched_global(const struct cpu *cpu, uint64_t linear)
 	       (cpu->tlb->flags[mode][TLB_FETCH][i] & TLB_GLOBAL);
 }
 
+static void note_page(struct bt *bt, uint64_t linear)
+{
+	unsigned h = page_hash(linear);
+
+	bt->branch_pages[h / 64] |= 1ull << h % 64;
+}
+
+/* The page of a block that is for any RIP is at `linear` now: before any code of it runs. */
+static void page_bind(struct bt *bt, const struct block *b, uint64_t linear)
+{
+	struct code_page *page = &bt->cpu->branch_cache->page[b->code_page];
+
+	if (__builtin_expect(page->linear_plus_1 == linear + 1, 1))
+		return;
+	if (page->linear_plus_1) { /* it is at two addresses */
+		branch_empty(bt, TLB_USER);
+		return_drop(bt, TLB_USER);
+	}
+	__atomic_store_n(&page->linear_plus_1, linear + 1, __ATOMIC_SEQ_CST);
+	page->minus_linear = -linear;
+	if (bt->pages_filled < BRANCH_RECENT)
+		bt->page_recent[bt->pages_filled] = b->code_page;
+	if (bt->pages_filled <= BRANCH_RECENT)
+		bt->pages_filled++;
+	if (!fetched_global(bt->cpu, linear))
+		bt->pages_local = true;
+	note_page(bt, linear);
+}
+
 /* Where a target that is not there is entered. The two places are used in turn once both are taken. */
 static unsigned branch_place(struct bt *bt, unsigned mode, uint64_t rip)
 {
@@ -243,7 +297,7 @@ static unsigned branch_place(struct bt *bt, unsigned mode, uint64_t rip)
 
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 {
-	unsigned mode = branch_mode(key), i = branch_place(bt, mode, rip), h;
+	unsigned mode = branch_mode(key), i = branch_place(bt, mode, rip);
 	uint64_t linear = (key & KEY_CODE) == KEY_CODE64 ? rip : (uint32_t)(rip + bt->cpu->seg[CS].base);
 	struct branch_entry *entry = &bt->cpu->branch_cache->mode[mode].entry[i];
 
@@ -261,8 +315,7 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 		bt->branch_filled[mode]++;
 	if (!fetched_global(bt->cpu, linear) || (bt_block(bt, id)->len2 && !fetched_global(bt->cpu, linear + PAGE_SIZE)))
 		bt->branch_local[mode] = true;
-	h = page_hash(linear);
-	bt->branch_pages[h / 64] |= 1ull << h % 64;
+	note_page(bt, linear);
 }
 
 const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip)
@@ -283,17 +336,23 @@ const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip)
 /* The block is gone, and marked dead: so is what all branch caches know of it. */
 static void branch_forget(const struct bt_vm *vm, const struct block *b)
 {
-	uint64_t host = (uint64_t)(uintptr_t)(vm->rx + b->entry);
-	unsigned place[2] = { branch_index(b->rip), branch_second_index(b->rip) };
+	uint64_t host = (uint64_t)(uintptr_t)(vm->rx + b->entry), rip = b->rip;
 
-	for (unsigned n = 0; n < vm->vcpus; n++)
-		for (unsigned m = 0; vm->vcpu[n] && m < BRANCH_MODES; m++)
+	for (unsigned n = 0; n < vm->vcpus; n++) {
+		if (!vm->vcpu[n])
+			continue;
+		struct branch_cache *cache = vm->vcpu[n]->cpu->branch_cache;
+
+		if (b->code_page)
+			rip = b->rip + __atomic_load_n(&cache->page[b->code_page].linear_plus_1, __ATOMIC_SEQ_CST) - 1;
+		for (unsigned m = 0; m < BRANCH_MODES; m++)
 			for (unsigned p = 0; p < 2; p++) {
-				struct branch_entry *entry = &vm->vcpu[n]->cpu->branch_cache->mode[m].entry[place[p]];
+				struct branch_entry *entry = &cache->mode[m].entry[p ? branch_second_index(rip) : branch_index(rip)];
 
 				if (__atomic_load_n(&entry->code, __ATOMIC_SEQ_CST) == host)
 					__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_SEQ_CST);
 			}
+	}
 }
 
 /* ---- chaining ---- */
@@ -427,6 +486,46 @@ static void cache_remove(struct bt_vm *vm, uint32_t id)
 	branch_forget(vm, b);
 }
 
+unsigned cache_code_page(struct bt_vm *vm, uint64_t offset)
+{
+	uint16_t *of_page = &vm->code_page[offset >> PAGE_SHIFT];
+
+	if (*of_page)
+		return *of_page;
+	if (vm->code_page_free) {
+		*of_page = (uint16_t)vm->code_page_free;
+		vm->code_page_free = vm->code_pages[*of_page].next_free;
+	} else if (vm->code_pages_used < CODE_PAGES) {
+		*of_page = (uint16_t)vm->code_pages_used;
+		__atomic_store_n(&vm->code_pages_used, vm->code_pages_used + 1, __ATOMIC_RELAXED);
+	}
+	return *of_page;
+}
+
+/* The index is free if no block has it. What vCPUs have there may be of the page before, which page_bind takes for
+ * the same page elsewhere. */
+void cache_code_page_unused(struct bt_vm *vm, uint64_t offset)
+{
+	uint16_t *of_page = &vm->code_page[offset >> PAGE_SHIFT];
+
+	if (!*of_page || vm->code_pages[*of_page].blocks)
+		return;
+	vm->code_pages[*of_page].next_free = vm->code_page_free;
+	vm->code_page_free = *of_page;
+	*of_page = 0;
+}
+
+/* A block's memory is about to be used anew. */
+static void code_page_release(struct bt_vm *vm, const struct block *b)
+{
+	if (b->code_page) {
+		vm->code_pages[b->code_page].blocks--;
+		cache_code_page_unused(vm, b->offset);
+	}
+}
+
+static bool code_pages_full(const struct bt_vm *vm) { return vm->code_pages_used == CODE_PAGES && !vm->code_page_free; }
+
 struct block *cache_begin(struct bt *bt)
 {
 	struct bt_vm *vm = bt->vm;
@@ -453,6 +552,7 @@ uint32_t cache_commit(struct bt *bt, struct block *b)
 	r->links += b->link_count;
 	r->code = (b->end + 15) & ~15u;
 	r->cold = b->cold_end;
+	vm->code_pages[b->code_page].blocks++;
 	__atomic_store_n(&r->blocks, r->blocks + 1, __ATOMIC_RELEASE);
 	b->hash_next = *head;
 	__atomic_store_n(head, id, __ATOMIC_RELEASE);
@@ -466,7 +566,7 @@ uint32_t cache_commit(struct bt *bt, struct block *b)
 	bt->stats.guest_bytes += b->len + b->len2;
 	if (vm->perf_map) {
 		fprintf(vm->perf_map, "%llx %x guest_%llx\n", (unsigned long long)(uintptr_t)bt_host(bt, b->begin),
-			b->end - b->begin, (unsigned long long)b->rip);
+			b->end - b->begin, (unsigned long long)bt->cpu->rip);
 		fflush(vm->perf_map);
 	}
 	return id;
@@ -758,7 +858,7 @@ static void lock_with_room(struct bt *bt)
 			if (vm->unsettled_count + 2 > UNSETTLED_MAX)
 				wait = vm->unsettled[0].epoch;
 		}
-		if (!wait && !region_full(&vm->region[vm->current]))
+		if (!wait && !region_full(&vm->region[vm->current]) && !code_pages_full(vm))
 			return;
 		if (!wait && seen_by_others(vm, bt) < vm->region[next].retired)
 			wait = vm->region[next].retired;
@@ -769,6 +869,8 @@ static void lock_with_room(struct bt *bt)
 		lock_take(&vm->lock);
 	}
 	if (vm->region[next].retired) {
+		for (uint32_t i = next == 0; i < vm->region[next].blocks; i++)
+			code_page_release(vm, vm_block(vm, next * REGION_BLOCKS + i));
 		region_reset(vm, next);
 		return_drop_all(bt);
 		__atomic_store_n(&vm->resets, vm->resets + 1, __ATOMIC_RELEASE);
@@ -796,7 +898,7 @@ bool cache_code_offset(struct bt *bt, uint64_t linear, uint64_t *offset)
 /* The block for this code, or NO_BLOCK. With or without the lock. */
 static uint32_t look_up(struct bt *bt, uint32_t key, uint64_t linear, uint64_t offset)
 {
-	uint64_t rip = bt->cpu->rip, offset2;
+	uint64_t rip = key_any_rip(key) ? bt->cpu->rip & ~PAGE_MASK : bt->cpu->rip, offset2;
 
 	for (uint32_t id = __atomic_load_n(&bt->vm->hash[hash_of(offset, rip, key)], __ATOMIC_ACQUIRE); id;
 	     id = __atomic_load_n(&bt_block(bt, id)->hash_next, __ATOMIC_ACQUIRE)) {
@@ -825,13 +927,18 @@ uint32_t cache_find(struct bt *bt, uint32_t key)
 		take_writes(bt);
 	bt->stats.lookups++;
 	id = look_up(bt, key, linear, offset);
-	if (id)
+	if (id) {
+		if (key_any_rip(key))
+			page_bind(bt, bt_block(bt, id), linear & PAGE_MASK);
 		return id;
+	}
 	cpu_fpu_leave(cpu); /* struct assignments end in libc's memcpy, which uses vector registers */
 	lock_with_room(bt);
 	id = look_up(bt, key, linear, offset); /* another vCPU may have been faster */
 	if (!id)
 		id = translate(bt, key, rip, linear, offset);
 	lock_release(&bt->vm->lock);
+	if (id && key_any_rip(key))
+		page_bind(bt, bt_block(bt, id), linear & PAGE_MASK);
 	return id;
 }

@@ -55,12 +55,12 @@ static uint32_t enter_next(struct bt *bt, uint32_t key)
 }
 
 /* Is the guest at the next instruction, and that what the block has there, mode and mapping included? */
-static bool same_code(struct bt *bt, const struct callout *c, uint32_t key)
+static bool same_code(struct bt *bt, const struct callout *c, uint64_t base, uint32_t key)
 {
 	struct cpu *cpu = bt->cpu;
-	uint64_t linear = c->next, offset;
+	uint64_t linear = base + c->next, offset;
 
-	if (c->ends || cpu->rip != c->next || key != c->key)
+	if (c->ends || cpu->rip != linear || key != c->key || base != bt_rip_base(bt, bt_block(bt, c->block)))
 		return false;
 	if ((key & KEY_CODE) != KEY_CODE64)
 		linear = (uint32_t)(linear + cpu->seg[CS].base);
@@ -76,11 +76,12 @@ uint32_t callout_run(struct cpu *cpu, const struct callout *c)
 	struct bt *bt = bt_of(cpu);
 	uint64_t resets = __atomic_load_n(&bt->vm->resets, __ATOMIC_ACQUIRE);
 	const struct block *b = bt_block(bt, c->block);
+	uint64_t base = bt_rip_base(bt, b);
 	uint32_t leave, key;
 	bool same, fpu;
 	enum x x;
 
-	cpu->rip = c->rip;
+	cpu->rip = base + c->rip;
 	bt->stats.interpreted++;
 	bt->stats.interpreted_insn[c->insn.id]++;
 	x = __builtin_expect(callout_special(cpu), 0) ? interp_step(cpu) : interp_run_decoded(cpu, &c->insn);
@@ -90,7 +91,7 @@ uint32_t callout_run(struct cpu *cpu, const struct callout *c)
 	if (leave)
 		return leave;
 	key = bt_key(cpu);
-	same = same_code(bt, c, key);
+	same = same_code(bt, c, base, key);
 	fpu = c->fpu;
 	cache_sync(bt);
 	if (!same || __atomic_load_n(&b->dead, __ATOMIC_ACQUIRE) ||

@@ -125,6 +125,16 @@ void emit_movzx16(struct emitter *e, host_reg to, host_reg from)
 	emit_modrm_reg(e, to, from);
 }
 
+void emit_landing_sum(struct emitter *e, unsigned code_page, int32_t disp)
+{
+	emit_load(e, RCX, mem_gs(G(branch_cache[0].page[0].minus_linear) + (int32_t)(code_page * sizeof(struct code_page))));
+	emit8(e, 0x4a); /* lea rcx, [rcx+r10+disp32] */
+	emit8(e, OP_LEA);
+	emit8(e, 0x8c);
+	emit8(e, 0x11);
+	emit32(e, (uint32_t)disp);
+}
+
 uint32_t emit_lea_rip(struct emitter *e, host_reg to)
 {
 	emit8(e, 0x48 | (to >> 3) << 2);

@@ -104,6 +104,8 @@ void emit_movzx16(struct emitter *e, host_reg to, host_reg from);            /* 
 uint32_t emit_lea_rip(struct emitter *e, host_reg to); /* reg = what patch32 says for the offset that it returns; keeps flags */
 void emit_mov_imm(struct emitter *e, host_reg reg, uint64_t imm);            /* keeps flags */
 void emit_mov_imm64(struct emitter *e, host_reg reg, uint64_t imm);          /* the same with all 64 bits in the code */
+/* rcx = minus_linear of a struct code_page + r10 + disp, always in the same bytes: LANDING_PAGE, LANDING_ADDED. Keeps flags. */
+void emit_landing_sum(struct emitter *e, unsigned code_page, int32_t disp);
 void emit_not(struct emitter *e, host_reg reg);                              /* size 8; keeps flags */
 
 /* BMI2, size 8; keep flags. */

@@ -37,6 +37,20 @@ static bool push_imm(struct translator *t, unsigned size, uint64_t value)
 	return true;
 }
 
+static bool push_rip(struct translator *t, unsigned size, uint64_t rip)
+{
+	struct host_mem m;
+
+	if (!t->b->code_page)
+		return push_imm(t, size, rip);
+	if (!access_stack(t, TLB_WRITE, size, -(int32_t)size, &m))
+		return false;
+	emit_rip(t, R11, rip);
+	emit_store(t->e, R11, m);
+	access_stack_move(t, -(int32_t)size);
+	return true;
+}
+
 static bool push(struct translator *t, const struct insn *i)
 {
 	const struct operand *o = &i->operand[0];
@@ -256,12 +270,12 @@ static bool rdtsc(struct translator *t)
 
 /* ---- branches ---- */
 
-/* Where a relative branch goes; false: nowhere that may be. */
+/* Where a relative branch goes; false: nowhere that may be. Of a block that is for any RIP it shows when it has run. */
 static bool branch_target(const struct translator *t, const struct insn *i, uint64_t *target)
 {
 	*target = next_rip(t, i) + (uint64_t)i->imm;
 	if (code64(t))
-		return (uint64_t)((int64_t)(*target << 16) >> 16) == *target;
+		return t->b->code_page || (uint64_t)((int64_t)(*target << 16) >> 16) == *target;
 	*target = i->opsize == 2 ? (uint16_t)*target : (uint32_t)*target;
 	return (t->key & KEY_CODE) != KEY_CODE16 || *target <= 0xffff;
 }
@@ -425,6 +439,18 @@ static bool stores_top(const struct insn *i)
 	       i->mem_disp == 0;
 }
 
+/* To the RIP in r10, which has been looked up: into WORD_TMP. */
+static bool call_looked_up(struct translator *t, const struct insn *i)
+{
+	emit_call_probe(t, i);
+	if (!push_rip(t, i->opsize, next_rip(t, i)))
+		return false;
+	emit_call_mem(t->e, mem_gs(WORD(WORD_TMP)));
+	emit_landing(t, next_rip(t, i));
+	t->ended = true;
+	return true;
+}
+
 static bool call(struct translator *t, const struct insn *i)
 {
 	unsigned size = i->opsize;
@@ -433,7 +459,16 @@ static bool call(struct translator *t, const struct insn *i)
 	if (!branch_size(t, i))
 		return false;
 	if (i->operand[0].kind == OPERAND_REL) {
-		if (!branch_target(t, i, &target) || !push_imm(t, size, next_rip(t, i)))
+		if (!branch_target(t, i, &target))
+			return false;
+		if (t->b->code_page && (target & PAGE_MASK)) { /* out of the page: it may be to no canonical address */
+			access_release_rcx(t);
+			emit_rip(t, R10, target);
+			if (has_return_stack(t) && !only_pushes(i) && t->callout_count < CALLOUTS_MAX)
+				return call_looked_up(t, i);
+			emit_canonical_check(t, i);
+		}
+		if (!push_rip(t, size, next_rip(t, i)))
 			return false;
 		if (has_return_stack(t) && !only_pushes(i)) {
 			emit_call(t, target);
@@ -447,19 +482,12 @@ static bool call(struct translator *t, const struct insn *i)
 	if (!emit_indirect_target(t, i))
 		return false;
 	access_release_rcx(t); /* the push may be of the same group as the target was, and what is in between takes rcx */
-	if (has_return_stack(t) && t->callout_count < CALLOUTS_MAX) {
-		emit_call_probe(t, i);
-		if (!push_imm(t, size, next_rip(t, i)))
-			return false;
-		emit_call_mem(t->e, mem_gs(WORD(WORD_TMP)));
-		emit_landing(t, next_rip(t, i));
-		t->ended = true;
-		return true;
-	}
+	if (has_return_stack(t) && t->callout_count < CALLOUTS_MAX)
+		return call_looked_up(t, i);
 	if (size == 8)
 		emit_canonical_check(t, i); /* nothing may be pushed for a target that faults */
 	emit_store(t->e, R10, mem_gs(WORD(WORD_TMP)));
-	if (!push_imm(t, size, next_rip(t, i)))
+	if (!push_rip(t, size, next_rip(t, i)))
 		return false;
 	emit_load(t->e, R10, mem_gs(WORD(WORD_TMP)));
 	emit_indirect(t, i, (int)size);

@@ -24,7 +24,7 @@
 static const host_reg saved[] = { RBX, RBP, R12, R13, R14, R15 };
 #define SAVED (sizeof(saved) / sizeof(saved[0]))
 
-enum { OP_OR = 0x09, OP_TEST = 0x85 };
+enum { OP_OR = 0x09, OP_MOVSXD = 0x63, OP_TEST = 0x85 };
 
 /* All but rcx, r10, r11, which are not the guest's. */
 static void emit_load_guest(struct emitter *e)
@@ -252,10 +252,16 @@ static void routine_return(struct bt_vm *vm, struct emitter *e)
 {
 	struct host_mem nine = { .base = R10, .index = R10, .scale = 8 };
 	uint8_t *first, *second, *empty, *below, *other, *branch;
+	uint32_t mismatch;
 
-	vm->return_empty = emit_offset(e); /* the sentinel's: back onto it */
+	vm->return_empty = emit_offset(e); /* begins as a landing does, for whoever looks at what is below */
+	emit_landing_sum(e, 0, 1);
+	vm->return_pop = emit_offset(e); /* the sentinel's: back onto it */
 	emit_lea(e, RSP, mem_at(RSP, -8));
 	empty = emit_jmp8(e);
+	vm->return_mismatch_any_rip = emit_offset(e);
+	emit_store(e, R11, mem_gs(WORD(WORD_RETURN_FROM)));
+	mismatch = emit_jmp32(e);
 	vm->branch_second = emit_offset(e);
 	emit_store(e, R11, mem_gs(WORD(WORD_RETURN_FROM)));
 	branch = emit_jmp8(e);
@@ -286,6 +292,18 @@ static void routine_return(struct bt_vm *vm, struct emitter *e)
 	patch8(e, first);
 	patch8(e, second);
 	emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code), R11));
+	patch32(vm->rw, mismatch, emit_offset(e)); /* the same look at the entry below, which is for any RIP */
+	emit_load(e, RCX, mem_at(RSP, 0));
+	emit_op_mem(e, OP_MOVSXD, 8, R11, mem_at(RCX, LANDING_ADDED));
+	emit_load32(e, RCX, mem_at(RCX, LANDING_PAGE));
+	emit_load(e, RCX, (struct host_mem){ .base = RCX, .index = REG_NONE, .scale = 1, .gs = true });
+	emit_lea(e, RCX, mem_sum(RCX, R10));
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R11, .scale = 1, .disp = -1 });
+	below = emit_jrcxz(e);
+	emit_jmp_to(e, vm->return_lookup);
+	patch8(e, below);
+	emit_load(e, R11, mem_gs(WORD(WORD_RETURN_FROM)));
+	emit_ret(e);
 	vm->return_end = emit_offset(e);
 }
 

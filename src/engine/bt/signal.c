@@ -105,7 +105,7 @@ static bool stop_in_return(struct bt *bt, ucontext_t *uc, uint32_t offset)
 
 	if (offset < vm->return_empty || offset >= vm->return_end)
 		return false;
-	if (offset == vm->return_empty) /* the sentinel has been popped */
+	if (offset <= vm->return_pop) /* the sentinel has been popped */
 		uc->uc_mcontext.gregs[REG_RSP] -= 8;
 	if (offset < vm->return_lookup)
 		bt->cpu->engine_word[WORD_RETURN_FROM] = (uint64_t)uc->uc_mcontext.gregs[REG_R11];

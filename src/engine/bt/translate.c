@@ -106,6 +106,22 @@ static uint64_t wrap_rip(const struct translator *t, uint64_t rip) { return code
 
 uint64_t next_rip(const struct translator *t, const struct insn *i) { return wrap_rip(t, t->rip + i->len); }
 
+void emit_rip(struct translator *t, host_reg reg, uint64_t rip)
+{
+	int64_t moved = (int64_t)rip - 1; /* the word is the page's address plus 1 */
+
+	if (!t->b->code_page) {
+		emit_mov_imm(t->e, reg, rip);
+		return;
+	}
+	emit_load(t->e, reg, mem_gs(G(branch_cache[0].page[0].linear_plus_1) + t->b->code_page * (int32_t)sizeof(struct code_page)));
+	if (moved != (int32_t)moved) { /* a branch by nearly 2 GiB */
+		emit_lea(t->e, reg, mem_at(reg, (int32_t)(moved / 2)));
+		moved -= moved / 2;
+	}
+	emit_lea(t->e, reg, mem_at(reg, (int32_t)moved));
+}
+
 /* A target in this page whose first instruction cannot reach into the next. */
 static bool chainable(const struct translator *t, uint64_t target)
 {
@@ -143,10 +159,31 @@ static void emit_if_hit(struct translator *t, unsigned link)
 	tail->site = emit_unless_one(t->e);
 }
 
+/* The same for blocks that are for any RIP: which entry it is is not known before it runs. */
+static void emit_branch_moved(struct translator *t, unsigned link, bool call)
+{
+	struct link *l = &t->bt->links[t->b->links + link];
+	int32_t table = branch_table(t, l->key);
+	struct emitter *e = t->e;
+
+	l->kind = LINK_BRANCH;
+	emit_rip(t, R10, l->target);
+	l->site = emit_offset(e);
+	emit_probe(t, table);
+	emit_if_hit(t, link);
+	(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
+	l->end = emit_offset(e);
+}
+
 /* Through the branch cache, to a RIP that is known. A kick may go to its stub from any place. */
 static void emit_branch_known(struct translator *t, unsigned link, bool call)
 {
 	struct link *l = &t->bt->links[t->b->links + link];
+
+	if (t->b->code_page) {
+		emit_branch_moved(t, link, call);
+		return;
+	}
 	int32_t entry = branch_table(t, l->key) + (int32_t)(branch_index(l->target) * sizeof(struct branch_entry));
 	struct emitter *e = t->e;
 
@@ -173,7 +210,7 @@ static bool hinted(const struct translator *t, const struct insn *i)
 /* The hint for the table's index. `slot` is scratch. */
 static struct host_mem emit_hint(struct translator *t, const struct insn *i, host_reg slot)
 {
-	unsigned site = (unsigned)(t->rip * 0x9e3779b97f4a7c15ull >> 40) & (BRANCH_HINTS - 1);
+	unsigned site = (unsigned)((t->b->offset + t->rip - t->b->rip) * 0x9e3779b97f4a7c15ull >> 40) & (BRANCH_HINTS - 1);
 
 	if (host_of[i->mem_index] == HOST_NONE)
 		emit_load_byte(t->e, slot, mem_gs(G(gpr) + i->mem_index * 8));
@@ -301,12 +338,17 @@ void emit_landing(struct translator *t, uint64_t rip)
 
 	l->site = emit_offset(e);
 	l->stub = t->bt->vm->return_leave;
-	emit_mov_imm64(e, RCX, -rip);
-	_Static_assert(LANDING_EXPECTED == 2, "where the constant is in it");
-	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
-	patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch);
+	if (t->b->code_page) {
+		emit_landing_sum(e, t->b->code_page, 1 - (int32_t)rip);
+		patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch_any_rip);
+	} else {
+		emit_mov_imm64(e, RCX, -rip);
+		_Static_assert(LANDING_EXPECTED == 2, "where the constant is in it");
+		emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
+		patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch);
+	}
+	l->end = emit_offset(e); /* a look-up that follows has a link of its own, and uses r11 */
 	emit_goto(t, rip, t->key);
-	l->end = emit_offset(e);
 }
 
 /* A jump whose rel32 is at `site`, to a RIP that is known, in this mode. */
@@ -413,7 +455,7 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 				emit_store(e, R10, mem_gs(G(rip)));
 		} else if (LEAVE_KIND(tail->leave) == LEAVE_REQUEST) {
 			t->rip = wrap_rip(t, t->b->rip + t->offset[tail->insn]);
-			emit_mov_imm(e, R10, next_rip(t, &t->insn[tail->insn]));
+			emit_rip(t, R10, next_rip(t, &t->insn[tail->insn]));
 			emit_store(e, R10, mem_gs(G(rip)));
 		}
 		emit_leave(t, tail->leave);
@@ -667,7 +709,7 @@ static void emit_block(struct translator *t)
 		const struct insn *i = &t->insn[t->insn_index];
 
 		t->rip = wrap_rip(t, b->rip + t->offset[t->insn_index]);
-		if (emit_offset(e) - b->begin + t->tail_count * 64 + INSN_CODE_MAX * 2 > BLOCK_CODE_MAX && !window) {
+		if (emit_offset(e) - b->begin + t->tail_count * 96 + INSN_CODE_MAX * 2 > BLOCK_CODE_MAX && !window) {
 			t->count = t->insn_index;
 			break;
 		}
@@ -718,6 +760,12 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	__builtin_memset(t->again, 0, sizeof(t->again));
 	t->ended = false;
 	t->b = cache_begin(bt);
+	if (key_any_rip(key)) {
+		t->b->code_page = (uint16_t)cache_code_page(bt->vm, offset);
+		if (!t->b->code_page)
+			return NO_BLOCK;
+		rip &= ~PAGE_MASK;
+	}
 	t->b->rip = rip;
 	t->b->offset = offset;
 	t->b->key = key;
@@ -727,6 +775,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	decode_ahead(t, t->bytes, avail, KEY_CODE_BITS(key), false);
 	if (!t->count && (first >= INSN_MAX_LEN || !decode_across(t, linear, KEY_CODE_BITS(key), first))) {
 		cache_unwatch(bt->vm, offset);
+		cache_code_page_unused(bt->vm, offset);
 		return NO_BLOCK;
 	}
 	if (!unroll(t))
@@ -739,7 +788,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	id = cache_commit(bt, t->b);
 	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 32) + 128 <= BLOCK_COLD_MAX,
 		       "no other tail is longer than 32 bytes, a group's than 96, the one of a hint than 128");
-	LOG(LOG_BT, "block %u at %#llx offset %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)rip,
+	LOG(LOG_BT, "block %u at %#llx offset %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)linear,
 	    (unsigned long long)offset, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
 	return id;
 }

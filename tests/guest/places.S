@@ -1,0 +1,197 @@
+// MODES: 64
+/*
+ * User code of one page of memory at several linear addresses, in turn and within each other: addresses that come of RIP
+ * are always those of where it runs. Its page mapped elsewhere; branches from it to no canonical address.
+ * Linear 1 GiB + x is an alias of x, page 2 GiB is mapped by remap_table, the last page that user code can be in by
+ * edge_table.
+ */
+#include "guest.inc"
+
+	.set ALIAS, 0x40000000
+	.set REMAP, 0x80000000
+	.set EDGE, 0x7ffffffff000
+	.set DEPTH, 20
+	.bss
+	.balign 4096
+remap_table: .skip 4096
+remap_dir: .skip 4096
+edge_pdpt: .skip 4096
+edge_dir: .skip 4096
+edge_table: .skip 4096
+target:	.skip 8
+want:	.skip 8
+bad:	.skip 8
+
+	.section .smc, "awx"
+	NATIVE
+	.balign 4096
+page:	lea page(%rip), %rax
+	ret
+	.balign 64
+pushed:	call 1f
+	ret
+	.balign 64
+1:	mov (%rsp), %rax
+	ret
+	.balign 64
+reads:	mov number(%rip), %eax
+	ret
+number:	.long 0x1234
+	.balign 64
+calls:	call next_page
+	lea calls(%rip), %rcx
+	sub %rcx, %rax /* the return address, from here */
+	add %rbx, %rax
+	ret
+	.balign 64
+jumps:	xor %eax, %eax
+	jz next_page_jump
+	ud2
+	.balign 64
+turns:	/* and the same at the other address, edx deep: rdi and rsi */
+	lea turns(%rip), %rax
+	add %rax, %rbx
+	dec %edx
+	jz 1f
+	xchg %rdi, %rsi
+	call *%rdi
+1:	lea turns(%rip), %rax
+	add %rax, %rbx
+	ret
+	.balign 64
+cpuids:	/* the interpreter's, in the middle of a block */
+	mov $7, %esi
+	mov %ebx, %edi
+	xor %eax, %eax
+	cpuid
+	lea cpuids(%rip), %rax
+	mov %edi, %ebx
+	ret
+	.balign 64
+edge_call: call . + 0x100000
+	.balign 64
+edge_jump: jmp . + 0x100000
+	.balign 64
+edge_jcc: cmp %eax, %eax
+edge_jcc_ip: je . + 0x100000
+	.balign 4096
+next_page: mov (%rsp), %rax
+	lea next_page(%rip), %rbx
+	ret
+	.balign 64
+next_page_jump: lea next_page_jump(%rip), %rax
+	ret
+	.balign 4096
+copy:	.skip 4096 /* of the first page, with another number */
+
+	.text
+	NATIVE
+go:	call *target
+	int3
+go_turns: mov $DEPTH, %edx
+	xor %ebx, %ebx
+	mov $turns, %edi
+	mov $turns + ALIAS, %esi
+	call *%rdi
+	int3
+go_jump: jmp *target
+
+/* \where and its alias in turn; \add: what the result is from there. */
+.macro BOTH name:req, where:req, add=0
+	movl $0, bad
+	mov $20, %ebx
+1:	mov %ebx, %eax
+	and $1, %eax
+	shl $30, %eax
+	add $\where, %eax
+	mov %rax, target
+	add $\add, %eax
+	mov %eax, want
+	TRY go, U
+	mov want, %eax
+	cmp tr_ax, %eax
+	setne %al
+	movzbl %al, %eax
+	add %eax, bad
+	dec %ebx
+	jnz 1b
+	CHECK4 "\name", bad, $0
+.endm
+
+/* Twice what runs at EDGE: #GP there, with nothing pushed. */
+.macro NOWHERE name:req, where:req, ip
+	.rept 2
+	movabs $EDGE + \where - page, %rax
+	mov %rax, target
+	movabs $EDGE + \ip - page, %rax
+	mov %rax, want
+	TRY go_jump, U
+	CHECK4 "\name: vector", tr_vec, $VGP
+	CHECK "\name: ip", tr_ip, want
+	CHECK4 "\name: sp", tr_sp, $snip_stack_top
+	.endr
+.endm
+
+/* The page at REMAP is \what; the number there is \number. */
+.macro MAPPED what:req, number:req
+	movl $\what + 7, remap_table
+	invlpg (%rbx)
+	TRY go, U
+	mov tr_ax, %eax
+	cmp $\number, %eax
+	setne %al
+	movzbl %al, %eax
+	add %eax, bad
+.endm
+
+test_main:
+	call paging_on
+	movl $boot_pd + 7, boot_pdpt + 8
+	movl $remap_dir + 7, boot_pdpt + 16
+	movl $remap_table + 7, remap_dir
+	movl $edge_pdpt + 7, boot_pml4 + 255 * 8
+	movl $edge_dir + 7, edge_pdpt + 511 * 8
+	movl $edge_table + 7, edge_dir + 511 * 8
+	movl $page + 7, edge_table + 511 * 8
+	mov %cr3, %rax
+	mov %rax, %cr3
+
+	BOTH "an address from RIP", page
+	BOTH "what CALL pushes", pushed, 5
+	BOTH "across CPUID", cpuids
+	BOTH "a branch into another page", jumps, "next_page_jump - jumps"
+	BOTH "a call into another page", calls, "next_page - calls + 5"
+
+	mov $20, %ecx
+1:	TRY go_turns, U
+	mov $turns, %eax
+	imul $(2 * DEPTH), %rax, %rax
+	movabs $(DEPTH * ALIAS), %rdx
+	add %rdx, %rax
+	mov %rax, want
+	CHECK "calls to the other address", tr_bx, want
+	dec %ecx
+	jnz 1b
+
+	mov $page, %esi
+	mov $copy, %edi
+	mov $4096, %ecx
+	rep movsb
+	movl $0x5678, copy + (number - page)
+	movl $0, bad
+	mov $REMAP + reads - page, %eax
+	mov %rax, target
+	mov $REMAP, %ebx
+	mov $20, %ecx
+1:	MAPPED page, 0x1234
+	MAPPED copy, 0x5678
+	mov %cr3, %rax
+	mov %rax, %cr3
+	dec %ecx
+	jnz 1b
+	CHECK4 "another page at the same address", bad, $0
+
+	NOWHERE "CALL to no address", edge_call, edge_call
+	NOWHERE "JMP to no address", edge_jump, edge_jump
+	NOWHERE "JE to no address", edge_jcc, edge_jcc_ip
+	ret
