@@ -23,6 +23,67 @@ static const char *const exit_help[EXIT_REASON_COUNT] = {
 
 static double seconds(uint64_t ns) { return (double)ns / 1e9; }
 
+static const char *const question_name[QUESTION_COUNT] = {
+#define X(id, name) [id] = name,
+	VCPU_QUESTIONS(X)
+#undef X
+};
+
+static void print_part(FILE *out, const char *name, uint64_t count)
+{
+	if (count)
+		fprintf(out, "    %-24s %7" PRIu64 "\n", name, count);
+}
+
+/* Whom accesses were for, those with most first. */
+static void print_bus(const struct bus *b, FILE *out)
+{
+	uint64_t below = UINT64_MAX;
+
+	for (;;) {
+		uint64_t most = 0;
+
+		for (unsigned i = 0; i < b->tallies; i++) {
+			uint64_t count = b->tally[i].reads + b->tally[i].writes;
+
+			if (count < below && count > most)
+				most = count;
+		}
+		if (!most)
+			return;
+		for (unsigned i = 0; i < b->tallies; i++)
+			if (b->tally[i].reads + b->tally[i].writes == most)
+				print_part(out, i ? b->tally[i].name : "no device", most);
+		below = most;
+	}
+}
+
+static void print_questions(const struct vm *vm, FILE *out)
+{
+	fputs("  asked by instructions, without an exit\n", out);
+	for (unsigned q = 0; q < QUESTION_COUNT; q++) {
+		uint64_t count = 0;
+
+		for (unsigned i = 0; i < vm->vcpu_count; i++)
+			count += vm->vcpu[i]->stats.questions[q];
+		print_part(out, question_name[q], count);
+	}
+}
+
+static void print_parts(const struct vm *vm, unsigned reason, FILE *out)
+{
+	uint64_t lapic = 0;
+
+	if (reason == EXIT_PIO)
+		print_bus(&vm->pio, out);
+	if (reason != EXIT_MMIO)
+		return;
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		lapic += vm->vcpu[i]->stats.lapic_accesses;
+	print_part(out, "lapic", lapic);
+	print_bus(&vm->mmio, out);
+}
+
 static void print_exits(struct vm *vm, FILE *out)
 {
 	uint64_t total = 0;
@@ -33,10 +94,13 @@ static void print_exits(struct vm *vm, FILE *out)
 		for (unsigned i = 0; i < vm->vcpu_count; i++)
 			count += vm->vcpu[i]->stats.exits[r];
 		total += count;
-		if (count)
-			fprintf(out, "  exit %-12s %14" PRIu64 "   %s\n", exit_name[r], count, exit_help[r]);
+		if (!count)
+			continue;
+		fprintf(out, "  exit %-12s %14" PRIu64 "   %s\n", exit_name[r], count, exit_help[r]);
+		print_parts(vm, r, out);
 	}
 	fprintf(out, "  exits in all      %14" PRIu64 "\n", total);
+	print_questions(vm, out);
 }
 
 static void print_vcpu(const struct vcpu *v, FILE *out)

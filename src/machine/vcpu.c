@@ -227,6 +227,7 @@ static void do_memory_io(struct vcpu *v, struct io_access *io)
 	if (lapic_claims(v->lapic, io->addr, io->size)) {
 		unsigned offset = io->addr & (LAPIC_MMIO_SIZE - 1);
 
+		v->stats.lapic_accesses++;
 		if (io->write)
 			lapic_write(v->lapic, offset, io->value, io->size);
 		else

@@ -16,10 +16,11 @@
 #include "util/log.h"
 
 /* Enters the machine's code: vector state safe, lock held. */
-static struct vcpu *machine_enter(void *opaque)
+static struct vcpu *machine_enter(void *opaque, enum vcpu_question question)
 {
 	struct vcpu *v = opaque;
 
+	v->stats.questions[question]++;
 	cpu_fpu_leave(&v->cpu);
 	pthread_mutex_lock(&v->vm->lock);
 	return v;
@@ -35,7 +36,7 @@ static uint64_t env_tsc(void *opaque)
 
 static uint8_t env_get_tpr(void *opaque)
 {
-	struct vcpu *v = machine_enter(opaque);
+	struct vcpu *v = machine_enter(opaque, QUESTION_CR8);
 	uint8_t cr8 = lapic_get_cr8(v->lapic);
 
 	machine_leave(v);
@@ -44,7 +45,7 @@ static uint8_t env_get_tpr(void *opaque)
 
 static void env_set_tpr(void *opaque, uint8_t cr8)
 {
-	struct vcpu *v = machine_enter(opaque);
+	struct vcpu *v = machine_enter(opaque, QUESTION_CR8);
 
 	lapic_set_cr8(v->lapic, cr8);
 	machine_leave(v);
@@ -52,7 +53,7 @@ static void env_set_tpr(void *opaque, uint8_t cr8)
 
 static uint64_t env_get_apic_base(void *opaque)
 {
-	struct vcpu *v = machine_enter(opaque);
+	struct vcpu *v = machine_enter(opaque, QUESTION_APIC_BASE);
 	uint64_t base = lapic_get_base(v->lapic);
 
 	machine_leave(v);
@@ -61,7 +62,7 @@ static uint64_t env_get_apic_base(void *opaque)
 
 static bool env_set_apic_base(void *opaque, uint64_t value)
 {
-	struct vcpu *v = machine_enter(opaque);
+	struct vcpu *v = machine_enter(opaque, QUESTION_APIC_BASE);
 	bool ok = lapic_set_base(v->lapic, value);
 
 	machine_leave(v);
@@ -70,7 +71,7 @@ static bool env_set_apic_base(void *opaque, uint64_t value)
 
 static bool env_x2apic_read(void *opaque, uint32_t msr, uint64_t *value)
 {
-	struct vcpu *v = machine_enter(opaque);
+	struct vcpu *v = machine_enter(opaque, QUESTION_X2APIC);
 	bool ok = lapic_msr_read(v->lapic, msr, value);
 
 	machine_leave(v);
@@ -79,7 +80,7 @@ static bool env_x2apic_read(void *opaque, uint32_t msr, uint64_t *value)
 
 static bool env_x2apic_write(void *opaque, uint32_t msr, uint64_t value)
 {
-	struct vcpu *v = machine_enter(opaque);
+	struct vcpu *v = machine_enter(opaque, QUESTION_X2APIC);
 	bool ok = lapic_msr_write(v->lapic, msr, value);
 
 	machine_leave(v);
@@ -88,7 +89,7 @@ static bool env_x2apic_write(void *opaque, uint32_t msr, uint64_t value)
 
 static bool env_pv_read(void *opaque, uint32_t msr, uint64_t *value)
 {
-	struct vcpu *v = machine_enter(opaque);
+	struct vcpu *v = machine_enter(opaque, QUESTION_PV);
 	bool ok = pv_msr_read(v, msr, value);
 
 	machine_leave(v);
@@ -97,7 +98,7 @@ static bool env_pv_read(void *opaque, uint32_t msr, uint64_t *value)
 
 static bool env_pv_write(void *opaque, uint32_t msr, uint64_t value)
 {
-	struct vcpu *v = machine_enter(opaque);
+	struct vcpu *v = machine_enter(opaque, QUESTION_PV);
 	bool ok = pv_msr_write(v, msr, value);
 
 	machine_leave(v);
@@ -110,7 +111,7 @@ static uint64_t env_hypercall(void *opaque, uint64_t nr, const uint64_t arg[4])
 
 	if (v->cpu.cpl != 0)
 		return -KVM_EPERM;
-	machine_enter(v);
+	machine_enter(v, QUESTION_HYPERCALL);
 	uint64_t result = pv_hypercall(v, nr, arg);
 	machine_leave(v);
 	return result;

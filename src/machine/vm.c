@@ -128,7 +128,8 @@ static void tear_machine_down(struct vm *vm)
 	vm->engine_vm = NULL;
 	if (vm->memory.base)
 		memory_free(&vm->memory);
-	vm->pio.count = vm->mmio.count = 0;
+	memset(&vm->pio, 0, sizeof vm->pio);
+	memset(&vm->mmio, 0, sizeof vm->mmio);
 	free(vm->report);
 	vm->report = NULL;
 }

@@ -37,8 +37,25 @@ struct lapic;
 struct pc;      /* the devices: machine/pc.c */
 struct console; /* the host's end of the serial line: machine/console.c */
 
+/* What an instruction asks of the machine without an exit (vcpu_env.c). */
+#define VCPU_QUESTIONS(X) \
+	X(QUESTION_CR8, "CR8") \
+	X(QUESTION_APIC_BASE, "APIC base MSR") \
+	X(QUESTION_X2APIC, "x2APIC registers") \
+	X(QUESTION_PV, "paravirtual MSRs") \
+	X(QUESTION_HYPERCALL, "hypercalls")
+
+enum vcpu_question {
+#define X(id, name) id,
+	VCPU_QUESTIONS(X)
+#undef X
+	QUESTION_COUNT
+};
+
 struct vcpu_stats {
 	uint64_t exits[EXIT_REASON_COUNT];
+	uint64_t lapic_accesses; /* of EXIT_MMIO */
+	uint64_t questions[QUESTION_COUNT];
 	uint64_t guest_ns, halted_ns;
 	uint64_t yields; /* loops of PAUSEs that gave the host core up */
 };

@@ -26,6 +26,23 @@ static unsigned find(const struct bus *b, uint64_t addr)
 	return lo;
 }
 
+/* Where accesses to regions of that name are counted. */
+static unsigned tally_of(struct bus *b, const char *name)
+{
+	unsigned i;
+
+	for (i = 1; i < b->tallies; i++)
+		if (strncmp(b->tally[i].name, name, sizeof b->tally[i].name - 1) == 0)
+			return i;
+	if (i == BUS_TALLIES_MAX)
+		return i - 1;
+	if (i == BUS_TALLIES_MAX - 1)
+		name = "others";
+	strncpy(b->tally[i].name, name, sizeof b->tally[i].name - 1);
+	b->tallies = i + 1;
+	return i;
+}
+
 int bus_register(struct bus *b, uint64_t base, uint64_t len, const struct bus_ops *ops, void *dev, const char *name)
 {
 	if (!len || base + (len - 1) < base)
@@ -37,7 +54,7 @@ int bus_register(struct bus *b, uint64_t base, uint64_t len, const struct bus_op
 	if (b->count == BUS_REGIONS_MAX)
 		return -ENOSPC;
 	memmove(&b->region[i + 1], &b->region[i], (b->count - i) * sizeof b->region[0]);
-	b->region[i] = (struct bus_region){.base = base, .len = len, .ops = ops, .dev = dev, .name = name};
+	b->region[i] = (struct bus_region){.base = base, .len = len, .ops = ops, .dev = dev, .tally = tally_of(b, name)};
 	b->count++;
 	return 0;
 }
@@ -98,10 +115,12 @@ bool bus_read(struct bus *b, uint64_t addr, unsigned size, uint64_t *value)
 			uint64_t offset = addr + done - r->base;
 
 			n = piece_size(r, offset, size - done);
+			b->tally[r->tally].reads++;
 			piece = r->ops->read ? r->ops->read(r->dev, offset, n) & mask(n) : mask(n);
 		} else {
 			n = gap < size - done ? (unsigned)gap : size - done;
 			piece = mask(n);
+			b->tally[0].reads++;
 			claimed = false;
 		}
 		result |= piece << done * 8;
@@ -124,10 +143,12 @@ bool bus_write(struct bus *b, uint64_t addr, unsigned size, uint64_t value)
 			uint64_t offset = addr + done - r->base;
 
 			n = piece_size(r, offset, size - done);
+			b->tally[r->tally].writes++;
 			if (r->ops->write)
 				r->ops->write(r->dev, offset, value >> done * 8 & mask(n), n);
 		} else {
 			n = gap < size - done ? (unsigned)gap : size - done;
+			b->tally[0].writes++;
 			claimed = false;
 		}
 		done += n;

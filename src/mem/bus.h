@@ -22,14 +22,23 @@ struct bus_region {
 	uint64_t base, len;
 	const struct bus_ops *ops;
 	void *dev;
-	const char *name;
+	unsigned tally; /* index in bus->tally */
 };
 
 #define BUS_REGIONS_MAX 128
+#define BUS_TALLIES_MAX 64
+
+/* Accesses to all regions of a name, those that are gone too. */
+struct bus_tally {
+	char name[24];
+	uint64_t reads, writes;
+};
 
 struct bus {
 	struct bus_region region[BUS_REGIONS_MAX]; /* sorted by base, disjoint */
 	unsigned count;
+	struct bus_tally tally[BUS_TALLIES_MAX]; /* the first: of accesses that no device claimed; the last: of further names */
+	unsigned tallies;
 };
 
 /* 0, -EEXIST when it overlaps another region, -ENOSPC when the bus is full. */

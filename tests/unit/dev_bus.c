@@ -117,10 +117,41 @@ static void odd_ones(void)
 	CHECK(bus_write(&b, 0x10, 4, 5));
 }
 
+/* Accesses are counted by name, also of regions that are gone; no device, and names that are too many, have one count each. */
+static void tallies(void)
+{
+	static const struct bus_ops none;
+	struct bus b = {0};
+	uint64_t value;
+	char name[8];
+
+	CHECK_EQ(bus_register(&b, 0, 4, &none, NULL, "one"), 0);
+	CHECK_EQ(bus_register(&b, 4, 4, &none, NULL, "two"), 0);
+	CHECK_EQ(bus_register(&b, 8, 4, &none, NULL, "one"), 0);
+	bus_read(&b, 0, 4, &value);
+	bus_write(&b, 8, 4, 0);
+	bus_write(&b, 4, 1, 0);
+	bus_read(&b, 0x100, 1, &value);
+	bus_unregister(&b, 8);
+	CHECK_EQ(b.tallies, 3);
+	CHECK(strcmp(b.tally[1].name, "one") == 0 && b.tally[1].reads == 1 && b.tally[1].writes == 1);
+	CHECK(strcmp(b.tally[2].name, "two") == 0 && b.tally[2].reads == 0 && b.tally[2].writes == 1);
+	CHECK(b.tally[0].reads == 1 && b.tally[0].writes == 0);
+	for (unsigned i = 0; i < BUS_TALLIES_MAX + 8; i++) {
+		snprintf(name, sizeof name, "n%u", i);
+		CHECK_EQ(bus_register(&b, 0x1000 + i, 1, &none, NULL, name), 0);
+		bus_read(&b, 0x1000 + i, 1, &value);
+	}
+	CHECK_EQ(b.tallies, BUS_TALLIES_MAX);
+	CHECK(strcmp(b.tally[BUS_TALLIES_MAX - 1].name, "others") == 0);
+	CHECK_EQ(b.tally[BUS_TALLIES_MAX - 1].reads, 8 + 4);
+}
+
 int main(void)
 {
 	registration();
 	every_access();
 	odd_ones();
+	tallies();
 	return summary();
 }
