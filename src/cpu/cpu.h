@@ -189,7 +189,7 @@ struct cpu {
 	uint64_t tsc_adjust, misc_enable, spec_ctrl, mcg_status, debugctl;
 	struct mtrr_state mtrr;
 
-	/* Between instructions */
+	/* Between instructions. nmi_pending: the engine had taken an NMI and gives it back, for the loop. */
 	bool sti_shadow;    /* the previous instruction was STI with IF clear before: no interrupt yet */
 	bool mov_ss_shadow; /* MOV SS / POP SS: no interrupt, no debug trap yet */
 	bool nmi_blocked;   /* until IRET */
@@ -215,6 +215,10 @@ struct cpu {
 	/* Told when translations or cached mode may be stale. NULL where the engine needs nothing. */
 	const struct cpu_engine_hooks *hooks;
 	void *engine_state; /* the engine's own, per vCPU */
+	/* The engine has the state: here are only RIP, RFLAGS.IF, the shadows and `halted`, as they bear on interrupts,
+	 * and what src/cpu has that no instruction touches directly (MTRRs, the TSC's offsets, ...). Whoever reads or
+	 * changes more, on the vCPU's thread, calls cpu_fetch_state before. */
+	bool state_away;
 	uint8_t *window;         /* for locked accesses that cross pages, see mmu_crossing_pointer; NULL: none was yet */
 	uint64_t window_page[2]; /* RAM offsets of what is mapped there */
 	/* NULL, or where changes of RAM are noted: store_log.h */
@@ -233,6 +237,8 @@ struct cpu {
 };
 
 struct cpu_engine_hooks {
+	/* Brings the state back; on the vCPU's thread. Not NULL in an engine that sets state_away. */
+	void (*fetch_state)(struct cpu *cpu);
 	/* A store by this vCPU is about to change len bytes at `offset` of the host mapping of memory, in a
 	 * PAGE_HAS_CODE page, before the next instruction. May be called while the engine looks for code itself. */
 	void (*code_write)(struct cpu *cpu, uint64_t offset, uint64_t len);
@@ -259,6 +265,12 @@ void cpu_dump(struct cpu *cpu, char *buf, size_t size);
 /* First difference between two states (registers, segments, control registers, MSRs, vector state),
  * as text in buf; false when equal. eflags_ignore: bits that need not agree. */
 bool cpu_diff(struct cpu *a, struct cpu *b, uint64_t eflags_ignore, char *buf, size_t size);
+
+static inline void cpu_fetch_state(struct cpu *cpu)
+{
+	if (cpu->state_away)
+		cpu->hooks->fetch_state(cpu);
+}
 
 static inline bool cpu_long_active(const struct cpu *cpu) { return cpu->efer & EFER_LMA; }
 static inline unsigned cpu_code_bits(const struct cpu *cpu) /* 16, 32 or 64 */

@@ -473,6 +473,19 @@ static void alias_amd(struct cpuid_table *t)
 	*to = (*to & ~alias) | (*table_reg(t, 1, 0, EDX) & alias);
 }
 
+static bool bit_is_set(const struct cpuid_table *t, const struct feature_bit *b)
+{
+	const uint32_t *r = table_reg((struct cpuid_table *)t, b->leaf, b->subleaf, b->reg);
+
+	return r && (*r >> b->bit & 1);
+}
+
+static void set_has(struct cpuid_table *t)
+{
+	for (unsigned f = FEATURE_NONE + 1; f < FEATURE_COUNT; f++)
+		t->has[f] = bit_is_set(t, &feature_bits[f]);
+}
+
 int cpuid_build(struct cpuid_table *t, unsigned cpus)
 {
 	struct host h;
@@ -515,14 +528,80 @@ int cpuid_build(struct cpuid_table *t, unsigned cpus)
 		alias_amd(t);
 	if (t->count == CPUID_ENTRIES_MAX)
 		return -ENOSPC; /* the next leaf added here would have been lost */
-
-	for (unsigned f = FEATURE_NONE + 1; f < FEATURE_COUNT; f++) {
-		const struct feature_bit *b = &feature_bits[f];
-		const uint32_t *r = table_reg(t, b->leaf, b->subleaf, b->reg);
-
-		t->has[f] = r && (*r >> b->bit & 1);
-	}
+	set_has(t);
 	return 0;
+}
+
+/* ---- less than the host has ---- */
+
+/* Done by the machine around the processor, or by what an engine puts in between. */
+static const enum feature machines_own[] = {
+	FEATURE_HYPERVISOR, FEATURE_X2APIC, FEATURE_TSC_DEADLINE, FEATURE_TSC_ADJUST, FEATURE_HTT, FEATURE_INVARIANT_TSC,
+	FEATURE_ARCH_CAPABILITIES,
+};
+
+static bool is_machines_own(enum feature f)
+{
+	for (unsigned i = 0; i < COUNT(machines_own); i++)
+		if (machines_own[i] == f)
+			return true;
+	return false;
+}
+
+static void limit_xsave(struct cpuid_table *t, const struct cpuid_table *limit)
+{
+	const struct cpuid_entry *e = cpuid_find(limit, 0xd, 0);
+
+	t->xcr0_mask &= e ? e->eax | (uint64_t)e->edx << 32 : 0;
+	if ((t->xcr0_mask & XCR0_AVX512) != XCR0_AVX512)
+		t->xcr0_mask &= ~(uint64_t)XCR0_AVX512;
+	for (unsigned i = 2; i < XSAVE_COMPONENTS; i++) {
+		struct cpuid_entry *component = (struct cpuid_entry *)cpuid_find(t, 0xd, i);
+
+		if (t->xcr0_mask >> i & 1)
+			continue;
+		t->xsave[i].size = 0;
+		if (component)
+			component->eax = component->ebx = component->ecx = 0;
+	}
+	*table_reg(t, 0xd, 0, EAX) = (uint32_t)t->xcr0_mask;
+	*table_reg(t, 0xd, 0, ECX) = cpuid_xsave_size(t, t->xcr0_mask, false);
+}
+
+void cpuid_limit(struct cpuid_table *t, const struct cpuid_table *limit)
+{
+	/* What is claimed because software engines run the guest: BTC_NO; no base with a null selector, SRSO_NO. */
+	static const struct feature_bit claims[] = {
+		{ 0x80000008, 0, EBX, 29 }, { 0x80000021, 0, EAX, 6 }, { 0x80000021, 0, EAX, 29 },
+	};
+
+	for (unsigned f = FEATURE_NONE + 1; f < FEATURE_COUNT; f++)
+		if (t->has[f] && !is_machines_own(f) && !bit_is_set(limit, &feature_bits[f]))
+			set_feature(t, f, false);
+	for (unsigned i = 0; i < COUNT(claims); i++) {
+		uint32_t *r = table_reg(t, claims[i].leaf, 0, claims[i].reg);
+
+		if (r && !bit_is_set(limit, &claims[i]))
+			*r &= ~BIT(claims[i].bit);
+	}
+	for (unsigned i = 0; i < COUNT(informative); i++) {
+		const struct cpuid_entry *e = cpuid_find(limit, informative[i].leaf, informative[i].subleaf);
+		uint32_t *r = table_reg(t, informative[i].leaf, informative[i].subleaf, informative[i].reg);
+
+		if (r)
+			*r &= ~informative[i].mask | (e ? *entry_reg((struct cpuid_entry *)e, informative[i].reg) : 0);
+	}
+	t->arch_capabilities &= limit->arch_capabilities;
+	limit_xsave(t, limit);
+	for (unsigned i = 0; i < COUNT(needs_avx); i++)
+		if (!(t->xcr0_mask & XCR0_AVX))
+			set_feature(t, needs_avx[i], false);
+	for (unsigned i = 0; i < COUNT(needs_avx512); i++)
+		if (!(t->xcr0_mask & XCR0_AVX512))
+			set_feature(t, needs_avx512[i], false);
+	if (t->amd)
+		alias_amd(t);
+	set_has(t);
 }
 
 void cpuid_limit_phys_bits(struct cpuid_table *t, unsigned bits)

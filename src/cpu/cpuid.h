@@ -45,6 +45,10 @@ struct cpuid_table {
 int cpuid_build(struct cpuid_table *t, unsigned cpus);
 /* Fewer physical address bits than there are; before the table is used. Not below 36. */
 void cpuid_limit_phys_bits(struct cpuid_table *t, unsigned bits);
+/* Takes away what `limit` does not have, for an engine whose host has less: features (its rows of the leaves that have
+ * them), components of XCR0, what the processor is said not to be vulnerable to. What the machine does itself stays.
+ * Before the table is used. */
+void cpuid_limit(struct cpuid_table *t, const struct cpuid_table *limit);
 /* CPUID as executed: dynamic bits (OSXSAVE, APIC ID, XSAVE sizes) from the vCPU's state. out: EAX EBX ECX EDX. */
 void cpuid_execute(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 /* The row of (leaf, subleaf), NULL if there is none. */

@@ -9,6 +9,7 @@
 
 #include "cpu/cpu.h"
 
+struct cpuid_table;
 typedef void range_fn(void *arg, const char *name, const void *start, size_t size);
 
 struct engine {
@@ -23,26 +24,32 @@ struct engine {
 	 * and memory_release: state shared by its vCPUs. NULL and errno on failure; EBUSY: not now. */
 	void *(*vm_create)(struct memory *memory);
 	void (*vm_destroy)(void *engine_vm);
+	/* Takes from the guest's CPUID what this engine's host lacks, before there are vCPUs. 0 or -errno. NULL: nothing. */
+	int (*limit_cpuid)(void *engine_vm, struct cpuid_table *t);
 	/* Once a vCPU, on any thread, before it runs. Sets cpu->hooks, cpu->engine_state. 0 or -errno. */
 	int (*vcpu_create)(void *engine_vm, struct cpu *cpu);
 	/* On any thread, while the vCPU is not in run. When it is at an instruction boundary (cpu->io is empty) all that the
 	 * guest can see of it is left in *cpu: another engine, or this one made anew, may go on from there. */
 	void (*vcpu_destroy)(struct cpu *cpu);
 	/* Enters the guest until an exit; on the vCPU's thread, vm->lock not held. On return all state
-	 * is in *cpu (fpu_live false) at an instruction boundary. Never delivers maskable interrupts
+	 * is in *cpu (fpu_live false) at an instruction boundary, or can be had from there on by cpu_fetch_state: after an
+	 * exit for I/O only when the next run has used the answer (cpu->io.count is 0 again). Never delivers maskable interrupts
 	 * itself: the loop does, in its prepare step. When cpu->request is set it returns soon with
 	 * EXIT_REQUEST; when an instruction sets IF (or ends a shadow) while request has REQUEST_EXIT
 	 * set it returns as well. */
 	void (*run)(struct cpu *cpu, struct exit *exit);
 	/* From any thread but the one in run: makes it return soon. Sets REQUEST_EXIT; wakes generated code. */
 	void (*kick)(struct cpu *cpu);
+	/* The loop has an event, EVENT_EXTERNAL or EVENT_NMI, that may be delivered now: true if the engine does it when
+	 * it next runs; false: the loop is to do it in *cpu. On the vCPU's thread. NULL: always the loop. */
+	bool (*deliver)(struct cpu *cpu, enum event_type type, uint8_t vector);
 	/* Prints the engine's part of --stats. NULL: none. */
 	void (*print_stats)(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out);
 	/* Tells of the memory it has mapped for the VM, a range at a time; the same name may come again. NULL: none. */
 	void (*each_range)(void *engine_vm, range_fn *tell, void *arg);
 };
 
-extern const struct engine engine_interp, engine_bt, engine_check;
+extern const struct engine engine_interp, engine_bt, engine_check, engine_kvm;
 const struct engine *engine_find(const char *name); /* NULL: unknown */
 extern const struct engine *const engines[];        /* NULL-terminated, best first */
 bool engine_runs_here(const struct engine *engine); /* as its probe says */

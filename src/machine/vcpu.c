@@ -78,6 +78,7 @@ static void vcpu_stop(struct vcpu *v, enum vm_end end, const char *why)
 		if (vm->report) {
 			int n = snprintf(vm->report, REPORT_SIZE, "vCPU %u: %s\n", v->cpu.index, why);
 
+			cpu_fetch_state(&v->cpu);
 			cpu_dump(&v->cpu, vm->report + n, REPORT_SIZE - (size_t)n);
 		}
 	}
@@ -93,6 +94,7 @@ static void take_init(struct vcpu *v)
 	v->init_pending = false;
 	v->nmi_pending = false;
 	v->event.valid = false;
+	cpu_fetch_state(&v->cpu);
 	cpu_reset(&v->cpu, true);
 	lapic_reset(v->lapic, true);
 	pv_reset(v);
@@ -158,10 +160,14 @@ static void analyse(struct vcpu *v, const struct exit *exit);
 /* The event, through the IDT: pushes a frame on the guest's stack. */
 static enum x deliver(struct vcpu *v)
 {
+	const struct engine *engine = v->vm->config.engine;
 	const struct cpu_engine_hooks *hooks = v->cpu.hooks;
 	struct cpu *cpu = &v->cpu;
 	enum x x;
 
+	if (engine->deliver && engine->deliver(cpu, v->event.type, v->event.vector))
+		return X_OK;
+	cpu_fetch_state(cpu);
 	if (hooks && hooks->access_begin)
 		hooks->access_begin(cpu);
 	x = cpu_deliver_event(cpu, v->event.type, v->event.vector);
@@ -190,6 +196,9 @@ static enum step prepare(struct vcpu *v)
 		kvmclock_tsc_changed(v->vm->pc->kvmclock, cpu->index, v->tsc_offset);
 	}
 	lapic_pv_eoi(v->lapic);
+	if (cpu->nmi_pending)
+		v->nmi_pending = true;
+	cpu->nmi_pending = false;
 	if (!v->event.valid)
 		choose_event(v);
 	if (v->event.valid) {

@@ -101,6 +101,8 @@ static bool build_machine(struct vm *vm, const char **error)
 	vm->engine_vm = config->engine->vm_create(&vm->memory);
 	if (!vm->engine_vm && errno)
 		return fail(error, config->engine->name, -errno);
+	if (config->engine->limit_cpuid && (r = config->engine->limit_cpuid(vm->engine_vm, &vm->cpuid)) < 0)
+		return fail(error, "CPUID of the engine", r);
 	for (unsigned i = 0; i < config->cpus; i++, vm->vcpu_count++)
 		if ((r = vcpu_new(vm, i)) < 0)
 			return fail(error, "vCPU", r);

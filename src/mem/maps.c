@@ -214,6 +214,65 @@ uint64_t memory_offset_mapped(const struct memory *m, uint64_t gpa, uint64_t len
 	return offset;
 }
 
+/* The lowest address above gpa where something of another kind may begin; UINT64_MAX: none. */
+static uint64_t next_boundary(const struct memory *m, uint64_t gpa)
+{
+	uint64_t next = UINT64_MAX;
+	unsigned views = __atomic_load_n(&m->views, __ATOMIC_RELAXED);
+
+	if (gpa < MEMORY_VGA_END)
+		next = MEMORY_VGA_END;
+	else if (gpa < MEMORY_OVERLAY_END)
+		next = MEMORY_OVERLAY_END;
+	else if (gpa < MEMORY_HIGH_BASE)
+		next = MEMORY_HIGH_BASE;
+	for (unsigned i = 0; i < views && i < 2 * MEMORY_MAPS_MAX; i++) {
+		uint64_t base = __atomic_load_n(&m->view[i].gpa, __ATOMIC_RELAXED);
+		uint64_t end = base + __atomic_load_n(&m->view[i].len, __ATOMIC_RELAXED);
+
+		if (base > gpa && base < next)
+			next = base;
+		else if (end > gpa && end < next)
+			next = end;
+	}
+	return next;
+}
+
+static unsigned pieces(const struct memory *m, struct memory_map *piece)
+{
+	unsigned count = 0;
+	uint64_t gpa = 0, len;
+
+	while (gpa != UINT64_MAX && count < MEMORY_PIECES_MAX) {
+		struct memory_map *p = &piece[count];
+		bool overlay = gpa >= MEMORY_VGA_BASE && gpa < MEMORY_OVERLAY_END;
+
+		if (!piece_at(m, gpa, &p->offset, &len, &p->readonly)) {
+			gpa = next_boundary(m, gpa);
+			continue;
+		}
+		if (overlay && len > MEMORY_OVERLAY_END - gpa)
+			len = MEMORY_OVERLAY_END - gpa;
+		p->gpa = gpa;
+		p->len = len;
+		gpa += len;
+		count++;
+	}
+	return count;
+}
+
+unsigned memory_pieces(const struct memory *m, struct memory_map piece[MEMORY_PIECES_MAX], uint32_t *version)
+{
+	unsigned count;
+
+	do {
+		*version = __atomic_load_n(&m->maps_version, __ATOMIC_ACQUIRE);
+		count = pieces(m, piece);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	} while (*version & 1 || __atomic_load_n(&m->maps_version, __ATOMIC_RELAXED) != *version);
+	return count;
+}
+
 uint64_t memory_offset_to_gpa(const struct memory *m, uint64_t offset)
 {
 	if (offset < m->low)

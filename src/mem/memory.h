@@ -160,6 +160,11 @@ static inline uint8_t *memory_hva_writable(const struct memory *m, uint64_t gpa,
 /* A GPA where the byte at `offset` is seen; of a block that is mapped nowhere: MEMORY_NOT_RAM. For messages. */
 uint64_t memory_offset_to_gpa(const struct memory *m, uint64_t offset);
 
+/* Everything that is seen as memory now: disjoint pieces by ascending address, each together in the host mapping and of
+ * one kind. RAM that nothing can hide is always in pieces of its own. How many; *version is what maps_version was. */
+#define MEMORY_PIECES_MAX (4 * MEMORY_MAPS_MAX + 8)
+unsigned memory_pieces(const struct memory *m, struct memory_map piece[MEMORY_PIECES_MAX], uint32_t *version);
+
 /* For devices, loaders and host services (not for vCPUs' own accesses): copy, marking dirty and
  * telling the engine of changed code. 0, or -EFAULT if any byte is no memory, or is to be written and read-only (nothing
  * is copied). */

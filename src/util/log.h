@@ -33,6 +33,7 @@
 	X(LOG_BOOT, "boot", "loading of kernels") \
 	X(LOG_FIRMWARE, "firmware", "what firmware asks of the machine, and its own debug output") \
 	X(LOG_QMP, "qmp", "commands on the control socket") \
+	X(LOG_KVM, "kvm", "KVM engine: memory slots, exits by KVM's own reasons") \
 	X(LOG_KVMPV, "kvmpv", "KVM paravirtual clock and hypercalls") \
 	X(LOG_NET, "net", "networks and network cards")
 

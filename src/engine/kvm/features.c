@@ -1,0 +1,158 @@
+/*
+ * What a guest under KVM is shown: Ringside's CPUID without what this host's KVM lacks, and Ringside's MSRs, but for
+ * those that KVM has to have itself.
+ *
+ * kvm_limit_cpuid: while the machine is built; the rest: on the thread that makes the vCPU. What a guest has seen under
+ * KVM it finds under the other engines too, so that a vCPU can be moved.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "cpu/cpuid.h"
+#include "engine/kvm/kvm.h"
+
+#define LEAF_KVM_FEATURES 0x40000001u
+/* CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, STEAL_TIME, PV_EOI, CLOCKSOURCE_STABLE: by MSRs, which are Ringside's. Not
+ * kicks and IPIs, which are hypercalls that KVM would answer itself, and not TLB flushes. */
+#define PV_FEATURES (1u << 0 | 1u << 1 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 24)
+#define SUPPORTED_MAX 256
+#define MSR_ARCH_CAPABILITIES 0x10au
+
+/* ---- CPUID ---- */
+
+/* What KVM supports on this host, the leaves that have features. */
+static int supported(const struct kvm_host *host, struct cpuid_table *limit)
+{
+	static const uint32_t wanted[] = { 0x1, 0x7, 0xd, 0x80000001, 0x80000007, 0x80000008, 0x80000021 };
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entry[SUPPORTED_MAX];
+	} all = { .head.nent = SUPPORTED_MAX };
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msr = { .head.nmsrs = 1, .entry.index = MSR_ARCH_CAPABILITIES };
+
+	memset(limit, 0, sizeof(*limit));
+	if (ioctl(host->fd, KVM_GET_SUPPORTED_CPUID, &all) < 0)
+		return -errno;
+	for (unsigned i = 0; i < all.head.nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &all.entry[i];
+
+		for (unsigned k = 0; k < sizeof(wanted) / sizeof(wanted[0]); k++)
+			if (e->function == wanted[k] && e->index < 2 && limit->count < CPUID_ENTRIES_MAX)
+				limit->entry[limit->count++] = (struct cpuid_entry){
+					.leaf = e->function, .subleaf = e->index,
+					.has_subleaf = e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+					.eax = e->eax, .ebx = e->ebx, .ecx = e->ecx, .edx = e->edx,
+				};
+	}
+	if (ioctl(host->fd, KVM_GET_MSRS, &msr) == 1)
+		limit->arch_capabilities = msr.entry.data;
+	return 0;
+}
+
+int kvm_limit_cpuid(void *engine_vm, struct cpuid_table *t)
+{
+	struct kvm_vm *vm = engine_vm;
+	struct cpuid_table limit;
+	int r = supported(vm->host, &limit);
+
+	if (r < 0)
+		return r;
+	cpuid_limit(t, &limit);
+	for (unsigned i = 0; i < t->count; i++)
+		if (t->entry[i].leaf == LEAF_KVM_FEATURES)
+			t->entry[i].eax &= PV_FEATURES;
+	return 0;
+}
+
+/* CPUID of this vCPU where it is not the same for all; KVM sees to what follows from control registers. */
+static void own_bits(struct kvm_cpuid_entry2 *e, uint32_t id)
+{
+	switch (e->function) {
+	case 0x1:
+		e->ebx |= (id & 0xff) << 24;
+		break;
+	case 0xb:
+		e->ecx |= e->index;
+		e->edx = id;
+		break;
+	case 0x8000001e:
+		e->eax = id;
+		e->ebx |= id & 0xff;
+		break;
+	}
+}
+
+int kvm_set_cpuid(struct kvm_vcpu *k)
+{
+	const struct cpuid_table *t = k->cpu->cpuid;
+	struct cpuid_table limited = *t;
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entry[CPUID_ENTRIES_MAX + 1];
+	} all = { .head.nent = t->count };
+	int r = kvm_limit_cpuid(k->vm, &limited);
+
+	if (r < 0)
+		return r;
+	if (memcmp(limited.has, t->has, sizeof(t->has)) || limited.xcr0_mask != t->xcr0_mask)
+		return -EOPNOTSUPP;
+	for (unsigned i = 0; i < t->count; i++) {
+		const struct cpuid_entry *e = &t->entry[i];
+
+		all.entry[i] = (struct kvm_cpuid_entry2){
+			.function = e->leaf, .index = e->subleaf,
+			.flags = e->has_subleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+			.eax = e->eax, .ebx = e->ebx, .ecx = e->ecx, .edx = e->edx,
+		};
+		own_bits(&all.entry[i], k->cpu->index);
+	}
+	/* Levels of the topology that are not there have the APIC ID all the same. */
+	all.entry[all.head.nent++] = (struct kvm_cpuid_entry2){
+		.function = 0xb, .index = 2, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = 2, .edx = k->cpu->index,
+	};
+	return ioctl(k->fd, KVM_SET_CPUID2, &all) < 0 ? -errno : 0;
+}
+
+/* ---- MSRs ---- */
+
+/* Those that the processor uses itself while the guest runs. */
+static const struct {
+	uint32_t base, count;
+} owned[] = {
+	{ 0x174, 3 },      /* SYSENTER */
+	{ 0x277, 1 },      /* PAT */
+	{ 0xda0, 1 },      /* XSS */
+	{ 0xc0000080, 5 }, /* EFER, STAR, LSTAR, CSTAR, SFMASK */
+	{ 0xc0000100, 4 }, /* FS and GS base, KERNEL_GS_BASE, TSC_AUX */
+};
+
+bool kvm_owns_msr(uint32_t msr)
+{
+	for (unsigned i = 0; i < sizeof(owned) / sizeof(owned[0]); i++)
+		if (msr - owned[i].base < owned[i].count)
+			return true;
+	return false;
+}
+
+int kvm_set_msr_filter(struct kvm_vm *vm)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_X86_USER_SPACE_MSR,
+		.args[0] = KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER,
+	};
+	struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_DENY };
+	uint8_t all = 0xff;
+
+	for (unsigned i = 0; i < sizeof(owned) / sizeof(owned[0]); i++)
+		filter.ranges[i] = (struct kvm_msr_filter_range){
+			.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+			.base = owned[i].base, .nmsrs = owned[i].count, .bitmap = &all,
+		};
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0 || ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
+		return -errno;
+	return 0;
+}

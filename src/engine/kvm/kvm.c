@@ -1,0 +1,209 @@
+/*
+ * The KVM engine: guests run on the host's processor, by Linux's KVM. Life of its VMs and vCPUs, statistics.
+ *
+ * Interrupt controllers stay Ringside's: KVM is a processor, as the other engines are. vm_create and vm_destroy are
+ * called once a VM by who builds it, vcpu_create and vcpu_destroy once a vCPU.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cpu/fpu.h"
+#include "engine/interp/hostfault.h"
+#include "engine/kvm/kvm.h"
+#include "util/log.h"
+
+/* Where no PC has anything: what Intel's processors without unrestricted guests need for real mode. */
+#define IDENTITY_MAP 0xfeffc000ull
+#define TSS_ADDRESS 0xfeffd000ul
+
+static int set_up_vm(struct kvm_vm *vm)
+{
+	uint64_t identity = IDENTITY_MAP;
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args[0] = 1 };
+
+	if (ioctl(vm->host->fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 &&
+	    ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
+		return -errno;
+	if (ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0)
+		return -errno;
+	if (vm->host->exit_on_emulation_failure && ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0)
+		return -errno;
+	return kvm_set_msr_filter(vm);
+}
+
+static void vm_destroy(void *engine_vm)
+{
+	struct kvm_vm *vm = engine_vm;
+
+	if (vm->fd >= 0)
+		close(vm->fd);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
+
+static void *vm_create(struct memory *memory)
+{
+	const struct kvm_host *host;
+	const char *why;
+	struct kvm_vm *vm;
+	int r = kvm_host_open(&host, &why);
+
+	if (r < 0) {
+		LOG(LOG_KVM, "%s", why);
+		errno = -r;
+		return NULL;
+	}
+	vm = calloc(1, sizeof(*vm));
+	if (!vm)
+		return NULL;
+	vm->host = host;
+	vm->memory = memory;
+	vm->maps_version = 1; /* never a version: there are no slots yet */
+	pthread_mutex_init(&vm->lock, NULL);
+	hostfault_install();
+	vm->fd = ioctl(host->fd, KVM_CREATE_VM, 0);
+	r = vm->fd < 0 ? -errno : set_up_vm(vm);
+	if (r == 0)
+		r = kvm_signal_init();
+	if (r < 0) {
+		vm_destroy(vm);
+		errno = -r;
+		return NULL;
+	}
+	return vm;
+}
+
+static const struct cpu_engine_hooks hooks;
+
+static void vcpu_destroy(struct cpu *cpu)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
+
+	if (!k)
+		return;
+	cpu_fetch_state(cpu);
+	if (k->run)
+		munmap(k->run, k->vm->host->run_size);
+	if (k->fd >= 0)
+		close(k->fd);
+	free(k);
+	cpu->engine_state = NULL;
+	cpu->hooks = NULL;
+}
+
+static int vcpu_create(void *engine_vm, struct cpu *cpu)
+{
+	struct kvm_vm *vm = engine_vm;
+	struct kvm_vcpu *k = calloc(1, sizeof(*k));
+	int r;
+
+	if (!k)
+		return -ENOMEM;
+	k->vm = vm;
+	k->cpu = cpu;
+	k->owed.reason = EXIT_REASON_COUNT;
+	k->flush = true;
+	cpu->engine_state = k;
+	cpu->hooks = &hooks;
+	k->fd = ioctl(vm->fd, KVM_CREATE_VCPU, cpu->index);
+	if (k->fd < 0) {
+		r = -errno;
+		goto fail;
+	}
+	k->run = mmap(NULL, vm->host->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd, 0);
+	if (k->run == MAP_FAILED) {
+		k->run = NULL;
+		r = -errno;
+		goto fail;
+	}
+	r = kvm_set_cpuid(k);
+	if (r == 0)
+		return 0;
+fail:
+	vcpu_destroy(cpu);
+	return r;
+}
+
+/* The guest, or the machine for it, has emptied the TLB in software: KVM's has to follow, if it does not have the state
+ * already. */
+static void tlb_flushed(struct cpu *cpu, bool global_too)
+{
+	(void)global_too;
+	kvm_vcpu_of(cpu)->flush = true;
+}
+
+static void tlb_flushed_page(struct cpu *cpu, uint64_t gva)
+{
+	(void)gva;
+	kvm_vcpu_of(cpu)->flush = true;
+}
+
+static const struct cpu_engine_hooks hooks = {
+	.fetch_state = kvm_engine_fetch,
+	.tlb_flushed = tlb_flushed,
+	.tlb_flushed_page = tlb_flushed_page,
+};
+
+/* ---- statistics ---- */
+
+static const char *const exit_names[KVM_EXITS] = {
+	[KVM_EXIT_IO] = "IO", [KVM_EXIT_HLT] = "HLT", [KVM_EXIT_MMIO] = "MMIO",
+	[KVM_EXIT_IRQ_WINDOW_OPEN] = "IRQ_WINDOW_OPEN", [KVM_EXIT_SHUTDOWN] = "SHUTDOWN",
+	[KVM_EXIT_FAIL_ENTRY] = "FAIL_ENTRY", [KVM_EXIT_INTR] = "INTR", [KVM_EXIT_SET_TPR] = "SET_TPR",
+	[KVM_EXIT_INTERNAL_ERROR] = "INTERNAL_ERROR", [KVM_EXIT_X86_RDMSR] = "X86_RDMSR",
+	[KVM_EXIT_X86_WRMSR] = "X86_WRMSR", [KVM_EXITS - 1] = "others",
+};
+
+static void print(FILE *out, const char *name, uint64_t value)
+{
+	fprintf(out, "  %-28s %llu\n", name, (unsigned long long)value);
+}
+
+static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out)
+{
+	const struct kvm_vm *vm = engine_vm;
+	uint64_t exits[KVM_EXITS] = { 0 }, fetches = 0, stores = 0, interpreted = 0, injected = 0;
+	char name[48];
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct kvm_vcpu *k = kvm_vcpu_of(cpus[i]);
+
+		for (unsigned n = 0; n < KVM_EXITS; n++)
+			exits[n] += k->stats.exits[n];
+		fetches += k->stats.fetches;
+		stores += k->stats.stores;
+		interpreted += k->stats.interpreted;
+		injected += k->stats.injected;
+	}
+	for (unsigned n = 0; n < KVM_EXITS; n++)
+		if (exits[n]) {
+			if (exit_names[n])
+				snprintf(name, sizeof(name), "KVM_EXIT_%s", exit_names[n]);
+			else
+				snprintf(name, sizeof(name), "KVM_EXIT %u", n);
+			print(out, name, exits[n]);
+		}
+	print(out, "events injected by KVM", injected);
+	print(out, "states fetched", fetches);
+	print(out, "states stored", stores);
+	print(out, "instructions interpreted", interpreted);
+	print(out, "changes of memory slots", vm->slot_changes);
+}
+
+const struct engine engine_kvm = {
+	.name = "kvm",
+	.help = "the host's processor, by Linux's KVM",
+	.vm_create = vm_create,
+	.vm_destroy = vm_destroy,
+	.limit_cpuid = kvm_limit_cpuid,
+	.vcpu_create = vcpu_create,
+	.vcpu_destroy = vcpu_destroy,
+	.run = kvm_engine_run,
+	.kick = kvm_engine_kick,
+	.deliver = kvm_engine_deliver,
+	.print_stats = print_stats,
+};

@@ -1,0 +1,102 @@
+/*
+ * What the files of the KVM engine share. KVM_RUN enters the guest; everything that KVM hands back comes out as the
+ * same exit records as the other engines'.
+ *
+ * The state of a vCPU is in KVM or in struct cpu, never in both: cpu->state_away says where. It goes to KVM when the
+ * vCPU is entered and comes back when somebody asks (cpu_fetch_state), not at every exit.
+ * Interrupt controllers, clocks, MSRs of the machine and CPUID are Ringside's own, as under every engine.
+ *
+ * A struct kvm_vcpu belongs to its vCPU's thread, but for what kick touches. A struct kvm_vm's slots are changed by
+ * vCPUs under kvm_vm.lock. Source: Linux Documentation/virt/kvm/api.rst.
+ */
+#ifndef RINGSIDE_KVM_H
+#define RINGSIDE_KVM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "engine/engine.h"
+#include "mem/memory.h"
+
+struct cpuid_table;
+
+/* What /dev/kvm offers; opened once by the process and kept, so that a machine can be made anew in a sandbox. */
+struct kvm_host {
+	int fd;
+	size_t run_size; /* bytes of struct kvm_run and what follows it */
+	bool sregs2, exit_on_emulation_failure;
+};
+
+struct kvm_vm {
+	const struct kvm_host *host;
+	int fd;
+	struct memory *memory;
+	pthread_mutex_t lock;
+	uint32_t maps_version; /* of the mappings that the slots show */
+	struct memory_map slot[MEMORY_PIECES_MAX]; /* by KVM's number; len 0: free */
+	uint64_t slot_changes;
+};
+
+#define KVM_EXITS 40 /* numbers of exit reasons that are counted one by one; the rest goes to the last */
+
+/* I/O that KVM waits for: `left` bytes at data, in accesses of `size` bytes, to one port or to ascending addresses. */
+struct kvm_io {
+	uint8_t *data;
+	uint64_t addr;
+	uint32_t left;
+	uint8_t size; /* of the access that the loop is at */
+	uint8_t port_size; /* of every access to a port; 0: memory */
+	bool write;
+};
+
+struct kvm_vcpu {
+	struct kvm_vm *vm;
+	struct cpu *cpu;
+	int fd;
+	struct kvm_run *run;
+	pid_t tid; /* atomic: the thread that is in kvm_engine_run, 0: none */
+	struct kvm_io io;
+	bool completes;   /* KVM has something to complete when it next runs, before it looks at the guest */
+	bool flush;       /* the guest has emptied its TLB while the state was here */
+	bool tsc_by_msr;  /* KVM cannot be told the offset of the TSC */
+	uint64_t tsc_offset; /* as KVM knows it */
+	uint8_t cr8;      /* as KVM was told */
+	struct exit owed; /* an exit that came up between two runs; reason EXIT_REASON_COUNT: none */
+	char error[160];
+	struct {
+		uint64_t exits[KVM_EXITS], fetches, stores, interpreted, injected;
+	} stats;
+};
+
+/* host.c: 0, or -errno and why not, one line. Any thread. */
+int kvm_host_open(const struct kvm_host **host, const char **why);
+
+/* memory.c: makes the slots show what the memory map shows, if it has changed since. 0 or -errno. Any vCPU's thread. */
+int kvm_memory_update(struct kvm_vm *vm);
+/* An access that KVM took for I/O though memory is there now: does it. False: it is I/O. */
+bool kvm_memory_access(struct kvm_vm *vm, uint64_t gpa, uint8_t *data, unsigned len, bool write);
+
+/* features.c: what the guest may be shown. */
+int kvm_limit_cpuid(void *engine_vm, struct cpuid_table *t);
+int kvm_set_cpuid(struct kvm_vcpu *k);  /* the vCPU's table into KVM; -EOPNOTSUPP if KVM has less than it says */
+int kvm_set_msr_filter(struct kvm_vm *vm);
+bool kvm_owns_msr(uint32_t msr);        /* KVM has this MSR; all others are src/cpu/msr.c's */
+
+/* state.c: between struct cpu and KVM. 0, or -errno with k->error set. */
+int kvm_state_store(struct kvm_vcpu *k);
+int kvm_state_load(struct kvm_vcpu *k);
+int kvm_store_tsc_offset(struct kvm_vcpu *k);
+
+/* run.c */
+void kvm_engine_run(struct cpu *cpu, struct exit *exit);
+void kvm_engine_kick(struct cpu *cpu);
+bool kvm_engine_deliver(struct cpu *cpu, enum event_type type, uint8_t vector);
+void kvm_engine_fetch(struct cpu *cpu);
+int kvm_signal_init(void);
+/* "What: why" into k->error; -err. */
+int kvm_fail(struct kvm_vcpu *k, const char *what, int err);
+
+static inline struct kvm_vcpu *kvm_vcpu_of(struct cpu *cpu) { return cpu->engine_state; }
+
+#endif
