@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-const struct engine *const engines[] = { &engine_bt, &engine_interp, &engine_check, &engine_kvm, NULL };
+const struct engine *const engines[] = { &engine_kvm, &engine_bt, &engine_interp, &engine_check, NULL };
 
 const struct engine *engine_find(const char *name)
 {

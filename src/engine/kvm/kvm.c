@@ -14,11 +14,29 @@
 #include "cpu/fpu.h"
 #include "engine/interp/hostfault.h"
 #include "engine/kvm/kvm.h"
+#include "engine/kvm/selftest.h"
 #include "util/log.h"
 
 /* Where no PC has anything: what Intel's processors without unrestricted guests need for real mode. */
 #define IDENTITY_MAP 0xfeffc000ull
 #define TSS_ADDRESS 0xfeffd000ul
+
+/* Has this kernel what is needed, and do guests run? */
+static int probe(char *why, size_t size)
+{
+	const struct kvm_host *host;
+	struct kvm_selftest test;
+	const char *reason;
+	int r = kvm_host_open(&host, &reason);
+
+	if (r == 0) {
+		r = kvm_selftest(&test);
+		reason = test.why;
+	}
+	if (r < 0)
+		snprintf(why, size, "%s", reason);
+	return r;
+}
 
 static int set_up_vm(struct kvm_vm *vm)
 {
@@ -197,6 +215,8 @@ static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count
 const struct engine engine_kvm = {
 	.name = "kvm",
 	.help = "the host's processor, by Linux's KVM",
+	.device = "/dev/kvm",
+	.probe = probe,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,
 	.limit_cpuid = kvm_limit_cpuid,
