@@ -303,12 +303,14 @@ static int run_guest(struct machine *m)
 static _Noreturn void child(struct shared *shared, uint8_t *ram)
 {
 	struct machine m = { .shared = shared, .ram = ram };
+	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	shared->result = create(&m);
+	r = create(&m);
 	shared->created = true;
-	if (shared->result == 0)
-		shared->result = run_guest(&m);
+	if (r == 0)
+		r = run_guest(&m);
+	shared->result = r;
 	_exit(0);
 }
 
