@@ -553,7 +553,7 @@ static void limit_xsave(struct cpuid_table *t, const struct cpuid_table *limit)
 	const struct cpuid_entry *e = cpuid_find(limit, 0xd, 0);
 
 	t->xcr0_mask &= e ? e->eax | (uint64_t)e->edx << 32 : 0;
-	if ((t->xcr0_mask & XCR0_AVX512) != XCR0_AVX512)
+	if ((t->xcr0_mask & (XCR0_AVX | XCR0_AVX512)) != (XCR0_AVX | XCR0_AVX512))
 		t->xcr0_mask &= ~(uint64_t)XCR0_AVX512;
 	for (unsigned i = 2; i < XSAVE_COMPONENTS; i++) {
 		struct cpuid_entry *component = (struct cpuid_entry *)cpuid_find(t, 0xd, i);

@@ -144,6 +144,43 @@ static void test_tsc(const struct cpuid_table *t)
 	printf("# TSC %llu kHz, measured again %llu\n", (unsigned long long)t->tsc_khz, (unsigned long long)khz);
 }
 
+/* An engine's host that has all, has nothing, and has all but one. */
+static void test_limit(void)
+{
+	static struct cpuid_table t, full, limit;
+
+	if (cpuid_build(&full, 2))
+		return;
+	t = limit = full;
+	limit.arch_capabilities = ~0ull;
+	cpuid_limit(&t, &limit);
+	CHECK(!memcmp(t.has, full.has, sizeof(t.has)) && t.xcr0_mask == full.xcr0_mask);
+	CHECK(!memcmp(t.entry, full.entry, sizeof(t.entry)));
+	for (unsigned i = 0; i < limit.count; i++)
+		if (limit.entry[i].leaf == 1)
+			limit.entry[i].ecx &= ~(1u << 20); /* SSE4.2 */
+	cpuid_limit(&t, &limit);
+	for (unsigned f = FEATURE_NONE + 1; f < FEATURE_COUNT; f++)
+		CHECK(t.has[f] == (full.has[f] && f != FEATURE_SSE42));
+	for (unsigned i = 0; i < limit.count; i++)
+		if (limit.entry[i].leaf == 0xd && limit.entry[i].subleaf == 0)
+			limit.entry[i].eax &= ~XCR0_AVX;
+	cpuid_limit(&t, &limit);
+	CHECK(!(t.xcr0_mask & (XCR0_AVX | XCR0_AVX512)) && !t.has[FEATURE_AVX] && !t.has[FEATURE_AVX2] && !t.has[FEATURE_FMA]);
+	CHECK_EQ(cpuid_find(&t, 0xd, 0)->eax, t.xcr0_mask);
+	CHECK_EQ(t.xsave[2].size, 0);
+	CHECK(t.has[FEATURE_SSE2] && t.has[FEATURE_XSAVE]);
+	memset(&limit, 0, sizeof(limit));
+	t = full;
+	cpuid_limit(&t, &limit);
+	CHECK(!t.has[FEATURE_SSE2] && !t.has[FEATURE_XSAVE] && !t.has[FEATURE_LM] && !t.xcr0_mask && !t.arch_capabilities);
+	/* The machine's own. */
+	CHECK(t.has[FEATURE_HYPERVISOR] && t.has[FEATURE_X2APIC] && t.has[FEATURE_TSC_DEADLINE]);
+	/* Said only because software runs the guest: BTC_NO, SRSO_NO. */
+	if (t.amd)
+		CHECK(!(cpuid_find(&t, 0x80000008, 0)->ebx >> 29 & 1));
+}
+
 int main(void)
 {
 	static struct cpuid_table t, one;
@@ -163,6 +200,7 @@ int main(void)
 	test_dynamic(cpu);
 	test_sizes();
 	test_tsc(&t);
+	test_limit();
 	cpu_free(cpu);
 	memory_free(&memory);
 	return report();

@@ -175,9 +175,63 @@ static void topics(void)
 	check("all", log_enable("all", &bad, &len) == 0 && log_on(LOG_BT) && log_on(LOG_KVMPV));
 }
 
+/* What memory_pieces says, against memory_offset_rights page by page. */
+static bool pieces_agree(const struct memory *m)
+{
+	struct memory_map piece[MEMORY_PIECES_MAX];
+	uint32_t version;
+	unsigned count = memory_pieces(m, piece, &version), at = 0;
+	uint64_t end = MEMORY_HIGH_BASE + m->size - m->low + 16 * PAGE_SIZE;
+
+	if (version != m->maps_version || count == 0 || count >= MEMORY_PIECES_MAX)
+		return false;
+	for (uint64_t gpa = 0; gpa < end; gpa += gpa < 0x200000 || gpa >= 0xfff00000 ? PAGE_SIZE : 16 * PAGE_SIZE) {
+		bool readonly;
+		uint64_t offset = memory_offset_rights(m, gpa, PAGE_SIZE, &readonly);
+
+		while (at < count && piece[at].gpa + piece[at].len <= gpa)
+			at++;
+		if (at == count || gpa < piece[at].gpa) {
+			if (offset != MEMORY_NOT_RAM)
+				return false;
+		} else if (offset != piece[at].offset + (gpa - piece[at].gpa) || readonly != piece[at].readonly) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static void pieces(void)
+{
+	struct memory_map piece[MEMORY_PIECES_MAX];
+	struct memory m;
+	uint32_t version;
+	uint64_t rom;
+
+	check("memory for pieces", memory_init(&m, 3200ull << 20) == 0 && m.low < m.size);
+	check("RAM: below the VGA window, above it, from 1 MiB, from 4 GiB", memory_pieces(&m, piece, &version) == 4 &&
+	      piece[0].len == MEMORY_VGA_BASE && piece[1].gpa == MEMORY_VGA_END &&
+	      piece[1].len == MEMORY_OVERLAY_END - MEMORY_VGA_END && piece[2].gpa == MEMORY_OVERLAY_END &&
+	      piece[2].len == m.low - MEMORY_OVERLAY_END && piece[3].gpa == MEMORY_HIGH_BASE && piece[3].offset == m.low);
+	check("pieces of RAM", pieces_agree(&m));
+	check("a block", memory_add_block(&m, 0x40000, &rom) == 0);
+	memory_map(&m, 0xfffc0000, 0x40000, rom, true);
+	memory_map(&m, 0xe0000, 0x20000, rom + 0x20000, true);
+	check("pieces with a ROM, twice", pieces_agree(&m) && memory_pieces(&m, piece, &version) == 6);
+	memory_map(&m, 0xc8000, 0x4000, MEMORY_NOT_RAM, false);
+	memory_map(&m, 0xca000, 0x8000, rom, false);
+	memory_map(&m, 0xa0000, 0x8000, rom + 0x8000, false);
+	check("pieces with a hole and overlaps", pieces_agree(&m));
+	memory_unmap(&m, 0xe0000, 0x20000, rom + 0x20000);
+	memory_map(&m, 0xf0000, 0x10000, 0x50000, true);
+	check("pieces with RAM shown again, read-only", pieces_agree(&m));
+	memory_free(&m);
+}
+
 int main(void)
 {
 	small();
+	pieces();
 	large();
 	blocks();
 	refusals();

@@ -86,6 +86,14 @@ static void own_bits(struct kvm_cpuid_entry2 *e, uint32_t id)
 	}
 }
 
+/* A guest with several processors that was shown more, by another engine, relies on it. */
+static bool uses_hypercalls(const struct cpuid_table *t)
+{
+	const struct cpuid_entry *pv = cpuid_find(t, LEAF_KVM_FEATURES, 0);
+
+	return pv && (pv->eax & ~PV_FEATURES) && t->has[FEATURE_HTT];
+}
+
 int kvm_set_cpuid(struct kvm_vcpu *k)
 {
 	const struct cpuid_table *t = k->cpu->cpuid;
@@ -98,7 +106,7 @@ int kvm_set_cpuid(struct kvm_vcpu *k)
 
 	if (r < 0)
 		return r;
-	if (memcmp(limited.has, t->has, sizeof(t->has)) || limited.xcr0_mask != t->xcr0_mask)
+	if (memcmp(limited.has, t->has, sizeof(t->has)) || limited.xcr0_mask != t->xcr0_mask || uses_hypercalls(t))
 		return -EOPNOTSUPP;
 	for (unsigned i = 0; i < t->count; i++) {
 		const struct cpuid_entry *e = &t->entry[i];
@@ -114,7 +122,11 @@ int kvm_set_cpuid(struct kvm_vcpu *k)
 	all.entry[all.head.nent++] = (struct kvm_cpuid_entry2){
 		.function = 0xb, .index = 2, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = 2, .edx = k->cpu->index,
 	};
-	return ioctl(k->fd, KVM_SET_CPUID2, &all) < 0 ? -errno : 0;
+	if (ioctl(k->fd, KVM_SET_CPUID2, &all) < 0)
+		return -errno;
+	/* Hypercalls that the guest was not told of fail. A KVM that does not know this answers them as it likes. */
+	ioctl(k->fd, KVM_ENABLE_CAP, &(struct kvm_enable_cap){ .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args[0] = 1 });
+	return 0;
 }
 
 /* ---- MSRs ---- */

@@ -41,6 +41,10 @@ static int probe(char *why, size_t size)
 static int set_up_vm(struct kvm_vm *vm)
 {
 	uint64_t identity = IDENTITY_MAP;
+	struct kvm_enable_cap quirks = {
+		.cap = KVM_CAP_DISABLE_QUIRKS2,
+		.args[0] = KVM_X86_QUIRK_OUT_7E_INC_RIP | KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS,
+	};
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args[0] = 1 };
 
 	if (ioctl(vm->host->fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 &&
@@ -48,6 +52,8 @@ static int set_up_vm(struct kvm_vm *vm)
 		return -errno;
 	if (ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0)
 		return -errno;
+	/* Behaviour that no processor has; a KVM without the choice keeps it. */
+	ioctl(vm->fd, KVM_ENABLE_CAP, &quirks);
 	if (vm->host->exit_on_emulation_failure && ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0)
 		return -errno;
 	return kvm_set_msr_filter(vm);
