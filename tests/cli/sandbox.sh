@@ -72,3 +72,45 @@ for engine in $engines; do
 	[ $? = 124 ] && [ ! -s "$tmp/err" ] && result ok "sandbox: resets, $engine" ||
 		{ result not-ok "sandbox: resets, $engine"; sed 's/^/# /' "$tmp/err"; }
 done
+
+# A boot sector that reads sector 1 by the BIOS five times a second and prints its first byte, or E. The server goes and
+# comes back: its socket, or its host's name, is out of reach for all but a network disk's workers.
+hex "$tmp/reader" 31 c0 8e d8 8e c0 b2 80 b8 01 02 b9 02 00 b6 00 bb 00 7e cd 13 b0 45 72 03 a0 00 7e ba f8 03 ee \
+	b8 00 86 b9 02 00 ba 00 00 cd 15 eb d9
+truncate -s 510 "$tmp/reader"
+hex "$tmp/signature" 55 aa
+(cat "$tmp/reader" "$tmp/signature"; printf 'R') >"$tmp/served.img"
+truncate -s 1M "$tmp/served.img"
+
+# comes_back NAME URI SERVER-OPTIONS... -- OPTIONS...
+comes_back() {
+	local name=$1 uri=$2 server=() pid first second
+	shift 2
+	while [ "$1" != -- ]; do server+=("$1"); shift; done
+	shift
+	qemu-nbd -f raw -t "${server[@]}" "$tmp/served.img" >/dev/null 2>&1 &
+	first=$!
+	sleep 0.5
+	timeout -s TERM 7 "$ringside" run --memory 64M --disk "$uri" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null &
+	pid=$!
+	sleep 3
+	kill $first
+	wait $first 2>/dev/null
+	sleep 0.7
+	qemu-nbd -f raw -t "${server[@]}" "$tmp/served.img" >/dev/null 2>&1 &
+	second=$!
+	wait $pid
+	kill $second
+	wait $second 2>/dev/null
+	if tr -d '\0' <"$tmp/out" | grep -qE 'RE+R+$'; then
+		result ok "$name"
+	else
+		result not-ok "$name"
+		echo "# $(tail -c 60 "$tmp/out" | tr -d '\0' | tail -n 1)"
+		head -n 5 "$tmp/err" | sed 's/^/# /'
+	fi
+}
+port=$((20000 + $$ % 10000))
+comes_back "sandbox: a server's disk that goes and comes back, by name" "nbd://localhost:$port" -p "$port" --
+! unshare -Urmn true 2>/dev/null ||
+	comes_back "sandbox: and by a socket, in namespaces" "nbd+unix:///?socket=$tmp/nbd.sock" -k "$tmp/nbd.sock" -- --sandbox chroot
