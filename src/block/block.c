@@ -26,6 +26,7 @@
 
 #define NS_PER_S 1000000000l
 #define DRAIN_MOMENT_NS 5000000l /* without word from the ring, which wakes nobody but the loop */
+#define TURN_BYTES (1u << 20) /* what one turn of the I/O thread copies; then those that ended are told, and others have theirs */
 #define WORKERS_MAX 8u
 #define WRITERS_MAX 2u /* so many may be at a write before another worker is woken for one */
 
@@ -168,9 +169,12 @@ static void *worker_main(void *opaque)
 
 /* ---- submission, vm->lock held ---- */
 
-static int check(const struct block *b, const struct block_request *r)
+/* *exact: the request's memory has its length. */
+static int check(const struct block *b, const struct block_request *r, bool *exact)
 {
 	uint64_t bytes = 0;
+
+	*exact = false;
 
 	if (r->op == BLOCK_FLUSH)
 		return 0;
@@ -181,6 +185,7 @@ static int check(const struct block *b, const struct block_request *r)
 			bytes += r->iov[n].iov_len;
 		if (bytes < r->len)
 			return -EINVAL;
+		*exact = bytes == r->len;
 	}
 	return r->op != BLOCK_READ && b->readonly ? -EROFS : 0;
 }
@@ -219,8 +224,10 @@ static void hire(void *opaque)
 
 void block_submit(struct block *b, struct block_request *r)
 {
-	int result = check(b, r);
-	bool ring = b->uring && (r->op == BLOCK_READ || (r->op == BLOCK_WRITE && b->ring_writes)) && r->iov_count <= IOV_MAX;
+	bool exact;
+	int result = check(b, r, &exact);
+	/* The ring moves all that there is memory for. */
+	bool ring = b->uring && exact && (r->op == BLOCK_READ || (r->op == BLOCK_WRITE && b->ring_writes)) && r->iov_count <= IOV_MAX;
 
 	r->block = b;
 	b->in_flight++;
@@ -283,7 +290,8 @@ static bool put_on_ring(struct block *b, struct block_request *r)
 static void turn_ring(struct block *b)
 {
 	struct list pending;
-	struct block_request *r;
+	struct block_request *r = NULL;
+	uint64_t bytes = 0;
 
 	list_init(&pending);
 	pthread_mutex_lock(&b->ring_lock);
@@ -291,17 +299,25 @@ static void turn_ring(struct block *b)
 	pthread_mutex_lock(&b->lock);
 	list_move(&pending, &b->pending);
 	pthread_mutex_unlock(&b->lock);
-	while ((r = list_take(&pending)) != NULL)
+	while (bytes < TURN_BYTES && (r = list_take(&pending)) != NULL) {
 		if (!put_on_ring(b, r))
 			break;
+		bytes += r->len;
+		r = NULL;
+	}
 	int err = uring_submit(b->uring);
 	take_from_ring(b);
-	if (r || err < 0) {
-		/* Full: the rest goes on when something ended, and something is going on. */
-		pthread_mutex_lock(&b->lock);
+	if (r || pending.first || err < 0) {
+		/* The rest goes on at once; when the ring is full, something is going on that will end. */
+		struct list rest;
+
+		list_init(&rest);
 		if (r)
-			list_add(&b->pending, r);
-		list_move(&b->pending, &pending);
+			list_add(&rest, r);
+		list_move(&rest, &pending);
+		pthread_mutex_lock(&b->lock);
+		list_move(&rest, &b->pending);
+		list_move(&b->pending, &rest);
 		pthread_mutex_unlock(&b->lock);
 		loop_work_soon(b->loop, &b->ring_work);
 	}

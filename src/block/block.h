@@ -37,7 +37,7 @@ enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE
 struct block_request {
 	enum block_op op;
 	uint64_t offset, len;    /* bytes, multiples of BLOCK_SECTOR, inside the disk; 0 for a flush */
-	const struct iovec *iov; /* read, write: len bytes in all; valid until done */
+	const struct iovec *iov; /* read, write: len bytes in all (more is not touched, and takes longer); valid until done */
 	int iov_count;
 	bool fua;        /* write: on stable storage when done */
 	bool may_unmap;  /* write zeroes: may give the space back */

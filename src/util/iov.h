@@ -20,4 +20,17 @@ static inline void iov_skip(struct iovec **v, unsigned *count, size_t bytes)
 	}
 }
 
+/* Leaves the first `bytes` of a list; changes its last segment. */
+static inline void iov_cut(struct iovec *v, unsigned *count, size_t bytes)
+{
+	unsigned n = 0;
+
+	for (; n < *count && bytes; n++) {
+		if (v[n].iov_len > bytes)
+			v[n].iov_len = bytes;
+		bytes -= v[n].iov_len;
+	}
+	*count = n;
+}
+
 #endif

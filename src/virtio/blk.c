@@ -19,7 +19,7 @@
 #include "virtio/virtio.h"
 
 #define QUEUES_MAX 16u
-#define QUEUE_SIZE 256u
+#define QUEUE_SIZE 512u /* 1 MiB in pages of 4 KiB, with header and status, is one request */
 #define RANGES_MAX 16u             /* segments of a discard */
 #define RANGE_SECTORS_MAX 0x400000u /* of one of them: 2 GiB */
 #define ID_SIZE 20u
@@ -191,7 +191,9 @@ static void start_io(struct request *r, uint32_t type, uint64_t sector)
 	unsigned count = in ? c->in_count : c->out_count;
 	uint64_t len = in ? c->in_len - 1 : c->out_len - sizeof(struct header);
 
-	if (!in)
+	if (in)
+		iov_cut(v, &count, len); /* the status is not the disk's */
+	else
 		iov_skip(&v, &count, sizeof(struct header));
 	if (sector >= d->config.capacity || len == 0) {
 		finish(r, len == 0 ? S_OK : S_IOERR);
@@ -312,6 +314,8 @@ static void blk_config_read(void *opaque, unsigned offset, void *buf, unsigned l
 	struct virtio_blk *d = opaque;
 
 	d->config.writeback = d->writeback;
+	/* With header and status a chain fits in the ring. */
+	d->config.seg_max = virtio_has(d->virtio, VIRTIO_F_VERSION_1) ? QUEUE_SIZE - 2 : VIRTIO_LEGACY_QUEUE_SIZE - 2;
 	memcpy(buf, (const uint8_t *)&d->config + offset, len);
 }
 
@@ -371,7 +375,6 @@ struct virtio_blk *virtio_blk_new(const struct virtio_blk_config *config)
 		memcpy(d->id, config->serial, strnlen(config->serial, ID_SIZE));
 	d->config = (struct config){
 		.capacity = block_size(d->block) >> SECTOR_SHIFT,
-		.seg_max = QUEUE_SIZE - 2, /* with header and status a chain fits in the ring */
 		.blk_size = BLOCK_SECTOR,
 		.topology = {.physical_block_exp = PHYSICAL_BLOCK_EXPONENT, .min_io_size = 1},
 		.num_queues = (uint16_t)d->queues,

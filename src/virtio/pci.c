@@ -237,6 +237,11 @@ static unsigned legacy_header(const struct virtio_device *v)
 	return pci_msix_enabled(&v->pci) ? LEGACY_CONFIG_MSIX : LEGACY_CONFIG;
 }
 
+static uint16_t legacy_queue_size(const struct virtqueue *q)
+{
+	return q->size < VIRTIO_LEGACY_QUEUE_SIZE ? q->size : VIRTIO_LEGACY_QUEUE_SIZE;
+}
+
 static uint64_t legacy_read(void *dev, uint64_t offset, unsigned size)
 {
 	struct virtio_device *v = dev;
@@ -250,7 +255,7 @@ static uint64_t legacy_read(void *dev, uint64_t offset, unsigned size)
 		.device_features = (uint32_t)virtio_offered(v, true),
 		.driver_features = (uint32_t)v->driver_features,
 		.queue_pfn = q && q->enabled ? (uint32_t)(q->area[AREA_DESCRIPTOR] / LEGACY_PAGE) : 0,
-		.queue_size = q ? q->size : 0,
+		.queue_size = q ? legacy_queue_size(q) : 0,
 		.queue_select = v->queue_select,
 		.status = v->status,
 		.isr = offset <= offsetof(struct legacy, isr) && offsetof(struct legacy, isr) < offset + size ? take_isr(v) : 0,
@@ -270,6 +275,7 @@ static void legacy_set_ring(struct virtio_device *v, struct virtqueue *q, uint32
 	}
 	if (q->enabled)
 		return;
+	q->size = legacy_queue_size(q);
 	q->area[AREA_DESCRIPTOR] = (uint64_t)pfn * LEGACY_PAGE;
 	q->area[AREA_DRIVER] = q->area[AREA_DESCRIPTOR] + DESC_SIZE * q->size;
 	uint64_t end = q->area[AREA_DRIVER] + 2u * (3u + q->size);

@@ -3,7 +3,7 @@
  * block operations to the block layer. Data of reads and writes goes from and to the guest's memory directly.
  *
  * Called under vm->lock; notify and the ends of requests on the I/O thread. What a guest can make it allocate is one
- * request, with its segments and one small buffer, for each entry of its rings.
+ * request, with its segments, for each entry of its rings.
  *
  * The event queue is there and never used: nothing comes or goes while the machine runs.
  *
@@ -22,7 +22,7 @@
 #include "virtio/virtio.h"
 
 #define QUEUES_MAX 16u
-#define QUEUE_SIZE 256u
+#define QUEUE_SIZE 512u /* 1 MiB in pages of 4 KiB, with header and response, is one command */
 #define SENSE_SIZE 96u
 #define CDB_SIZE 32u
 #define FIELD_MAX 255u /* what a driver can make of the two */
@@ -70,6 +70,7 @@ struct virtio_scsi {
 	unsigned targets;
 	uint64_t used;       /* queues with requests given back since the last interrupt */
 	uint64_t forgetting; /* queues that are being reset: chains are dropped */
+	uint8_t buffer[SCSI_BUFFER_SIZE]; /* of the command that is being decoded: its reply or its list */
 };
 
 struct request {
@@ -84,7 +85,6 @@ struct request {
 	struct scsi_result result;
 	unsigned next_range;
 	uint64_t out_room, in_room; /* bytes of data in the chain */
-	uint8_t *buffer;            /* of a reply or a list; NULL: none yet */
 	struct iovec iov[];         /* of the chain's data, to be changed */
 };
 
@@ -131,7 +131,6 @@ static void finish(struct request *r)
 	}
 	if (r->target && --r->target->active == 0)
 		answer_aborts(d, r->target);
-	free(r->buffer);
 	free(r);
 }
 
@@ -220,6 +219,7 @@ static void start_block(struct request *r)
 		memcpy(v, read ? c->in : c->out, count * sizeof *v);
 		iov_skip(&v, &count, read ? sizeof r->response + r->device->config.sense_size :
 					    sizeof(struct request_head) + r->device->config.cdb_size);
+		iov_cut(v, &count, r->result.range[0].len);
 		r->block.iov = v;
 		r->block.iov_count = (int)count;
 	}
@@ -250,10 +250,10 @@ static void decode(struct request *r)
 	struct cdrom_result c;
 
 	if (!r->target->cdrom) {
-		scsi_disk_command(&r->target->disk, r->cdb, r->buffer, &r->result);
+		scsi_disk_command(&r->target->disk, r->cdb, r->device->buffer, &r->result);
 		return;
 	}
-	cdrom_command(r->target->cdrom, r->cdb, r->buffer, &c);
+	cdrom_command(r->target->cdrom, r->cdb, r->device->buffer, &c);
 	take_cdrom_result(r, &c);
 }
 
@@ -262,12 +262,12 @@ static void give_list(struct request *r)
 	uint32_t len = r->result.len < r->out_room ? r->result.len : (uint32_t)r->out_room;
 	struct cdrom_result c;
 
-	virtio_copy_out(r->chain, sizeof(struct request_head) + r->device->config.cdb_size, r->buffer, len);
+	virtio_copy_out(r->chain, sizeof(struct request_head) + r->device->config.cdb_size, r->device->buffer, len);
 	if (!r->target->cdrom) {
-		scsi_disk_list(&r->target->disk, r->cdb, r->buffer, len, &r->result);
+		scsi_disk_list(&r->target->disk, r->cdb, r->device->buffer, len, &r->result);
 		return;
 	}
-	cdrom_list(r->target->cdrom, r->buffer, len, &c);
+	cdrom_list(r->target->cdrom, r->device->buffer, len, &c);
 	take_cdrom_result(r, &c);
 }
 
@@ -286,7 +286,7 @@ static void start_command(struct request *r)
 		start_block(r);
 	} else {
 		if (r->result.what == SCSI_REPLY)
-			moved = virtio_copy_in(r->chain, sizeof r->response + r->device->config.sense_size, r->buffer,
+			moved = virtio_copy_in(r->chain, sizeof r->response + r->device->config.sense_size, r->device->buffer,
 					       r->result.len);
 		finish_command(r, moved);
 	}
@@ -319,15 +319,15 @@ static void take_request(struct virtio_scsi *d, struct virtqueue *q, struct virt
 	uint64_t head = sizeof(struct request_head) + d->config.cdb_size, answer = sizeof(struct response) + d->config.sense_size;
 	bool whole = c->out_len >= head && c->in_len >= answer;
 	unsigned segments = c->out_count > c->in_count ? c->out_count : c->in_count, unit;
-	struct request *r = whole ? calloc(1, sizeof *r + segments * sizeof *r->iov) : NULL;
+	struct request *r = whole ? malloc(sizeof *r + segments * sizeof *r->iov) : NULL;
 	struct request_head h;
 
-	if (!r || !(r->buffer = malloc(SCSI_BUFFER_SIZE))) {
-		free(r);
+	if (!r) {
 		virtqueue_forget(q, c);
 		virtio_broken(d->virtio, whole ? "no memory for a SCSI request" : "a SCSI request without its header");
 		return;
 	}
+	memset(r, 0, sizeof *r);
 	r->block.done = block_done;
 	r->block.opaque = r;
 	r->device = d;
@@ -406,6 +406,8 @@ static void scsi_config_read(void *opaque, unsigned offset, void *buf, unsigned 
 {
 	struct virtio_scsi *d = opaque;
 
+	/* With header and response a chain fits in the ring. */
+	d->config.seg_max = virtio_has(d->virtio, VIRTIO_F_VERSION_1) ? QUEUE_SIZE - 2 : VIRTIO_LEGACY_QUEUE_SIZE - 2;
 	memcpy(buf, (const uint8_t *)&d->config + offset, len);
 }
 
@@ -484,7 +486,6 @@ struct virtio_scsi *virtio_scsi_new(const struct virtio_scsi_config *config)
 		return NULL;
 	d->config = (struct config){
 		.num_queues = queues,
-		.seg_max = QUEUE_SIZE - 2,
 		.max_sectors = 0xffff,
 		.cmd_per_lun = 128,
 		.event_info_size = 16,

@@ -236,6 +236,23 @@ static void test_guard(void)
 	unlink(path);
 }
 
+/* Memory behind what was asked for is not touched. */
+static void test_more_memory(enum block_aio aio)
+{
+	const char *path = path_of("more");
+	uint8_t data[1024];
+	const struct iovec v = {.iov_base = data, .iov_len = sizeof data};
+
+	make_file(path, SIZE);
+	struct block *b = open_disk((struct block_config){.path = path, .format = "raw", .aio = aio});
+	memset(data, 0x55, sizeof data);
+	struct block_request r = {.op = BLOCK_READ, .offset = 4096, .len = 512, .iov = &v, .iov_count = 1};
+	CHECK_EQ(run_request(b, &r), 0);
+	CHECK(data[511] == 0 && data[512] == 0x55 && data[1023] == 0x55);
+	block_close(b);
+	unlink(path);
+}
+
 /* ---- a drain on another thread ---- */
 
 #define LONG_READ (128u << 20)
@@ -306,6 +323,8 @@ int main(void)
 	test_locks();
 	test_snapshot();
 	test_guard();
+	test_more_memory(BLOCK_AIO_BEST);
+	test_more_memory(BLOCK_AIO_THREADS);
 	for (unsigned n = 0; n < 4; n++)
 		test_drain(n & 1 ? BLOCK_AIO_THREADS : BLOCK_AIO_BEST, n & 2);
 	return fixture_stop();
