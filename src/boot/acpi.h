@@ -35,7 +35,7 @@ struct acpi_config {
 	uint32_t ioapic_base;  /* 0xfec00000 */
 	uint8_t ioapic_id;
 	bool screen;           /* there is a VGA, and a mouse on the keyboard controller, IRQ 12 */
-	bool serial;           /* COM1 at 0x3f8, IRQ 4 */
+	unsigned serial;       /* which serial ports there are: bit n is COM1 + n, at the ports and interrupts of a PC */
 	bool hpet;             /* dev/hpet.h's */
 	bool pvpanic;          /* dev/pvpanic.h's */
 	uint16_t pm_base;      /* dev/pm.h's registers */

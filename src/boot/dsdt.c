@@ -35,6 +35,30 @@ static void isa_device_end(struct aml *a)
 	aml_end(a);
 }
 
+/* Two ports share a line, as on an ISA bus. */
+static void add_serial_ports(struct aml *a, unsigned ports)
+{
+	static const uint16_t base[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+
+	for (unsigned i = 0; i < sizeof base / sizeof *base; i++) {
+		char name[5];
+
+		if (!(ports & 1u << i))
+			continue;
+		snprintf(name, sizeof name, "COM%c", (char)('1' + i));
+		aml_device_begin(a, name);
+		aml_name(a, "_HID");
+		aml_eisa_id(a, "PNP0501");
+		aml_name(a, "_UID");
+		aml_integer(a, i + 1);
+		aml_name(a, "_CRS");
+		aml_resources_begin(a);
+		aml_resource_io(a, base[i], 8);
+		aml_resource_irq(a, i & 1 ? 3 : 4);
+		isa_device_end(a);
+	}
+}
+
 static void add_isa_devices(struct aml *a, const struct acpi_config *c)
 {
 	isa_device_begin(a, "PIC", "PNP0000");
@@ -66,12 +90,7 @@ static void add_isa_devices(struct aml *a, const struct acpi_config *c)
 		isa_device_end(a);
 	}
 
-	if (c->serial) {
-		isa_device_begin(a, "COM1", "PNP0501");
-		aml_resource_io(a, 0x3f8, 8);
-		aml_resource_irq(a, 4);
-		isa_device_end(a);
-	}
+	add_serial_ports(a, c->serial);
 
 	if (c->pvpanic) {
 		aml_device_begin(a, "PEVT");

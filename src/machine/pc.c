@@ -303,11 +303,12 @@ struct acpi_config pc_acpi_config(struct vm *vm)
 		.ioapic_base = IOAPIC_BASE,
 		.ioapic_id = (uint8_t)vm->vcpu_count,
 		.screen = vm->backends.screen.display != NULL,
-		.serial = serial_uart(vm->pc->serial, 0) != NULL,
 		.hpet = vm->pc->hpet != NULL,
 		.pvpanic = vm->pc->pvpanic != NULL,
 	};
 
+	for (unsigned i = 0; i < SERIAL_PORTS; i++)
+		c.serial |= (unsigned)(serial_uart(vm->pc->serial, i) != NULL) << i;
 	chipset_describe(vm, &c);
 	return c;
 }

@@ -378,8 +378,14 @@ static void check_dsdt(uint64_t gpa, uint64_t len, const struct acpi_config *c)
 	say(&want, "TIMR {_HID 41d00100; _CRS io 40+4 irqs 1; }\n");
 	say(&want, "RTC_ {_HID 41d00b00; _CRS io 70+2 irqs 100; }\n");
 	say(&want, "KBD_ {_HID 41d00303; _CRS io 60+1 io 64+1 irqs 2; }\n");
-	if (c->serial)
-		say(&want, "COM1 {_HID 41d00501; _CRS io 3f8+8 irqs 10; }\n");
+	if (c->serial & 1)
+		say(&want, "COM1 {_HID 41d00501; _UID 1; _CRS io 3f8+8 irqs 10; }\n");
+	if (c->serial & 2)
+		say(&want, "COM2 {_HID 41d00501; _UID 2; _CRS io 2f8+8 irqs 8; }\n");
+	if (c->serial & 4)
+		say(&want, "COM3 {_HID 41d00501; _UID 3; _CRS io 3e8+8 irqs 10; }\n");
+	if (c->serial & 8)
+		say(&want, "COM4 {_HID 41d00501; _UID 4; _CRS io 2e8+8 irqs 8; }\n");
 	if (c->pvpanic)
 		say(&want, "PEVT {_HID QEMU0001; _CRS io 505+1; }\n");
 	say(&want, "MBRD {_HID 41d00c02; _CRS io 61+1 io 92+1 io 600+40%s%s; }\n}\n", c->pci ? "" : " io cf9+1",
@@ -566,7 +572,7 @@ static void aml_encoding(void)
 int main(int argc, char **argv)
 {
 	struct acpi_config c = {
-		.cpus = 1, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .ioapic_id = 1, .serial = true,
+		.cpus = 1, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .ioapic_id = 1, .serial = 1,
 		.pm_base = PM_BASE, .pm = &pm_piix4};
 
 	dump_to = argc > 1 ? argv[1] : NULL;
@@ -577,11 +583,12 @@ int main(int argc, char **argv)
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	c.pci = &express;
 	c.hpet = c.pvpanic = true;
+	c.serial = 0xf;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	dump_to = NULL;
 	c.hpet = c.pvpanic = false;
 	c.cpus = 64;
-	c.serial = false;
+	c.serial = 0;
 	check_tables(&c, ACPI_BASE, ACPI_SIZE);
 	c.cpus = 255;
 	check_tables(&c, 0x80000, 0x20000);
