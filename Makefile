@@ -116,6 +116,8 @@ deps-bench:
 # Kernels and busybox of the Debian archives, once; an initramfs for each.
 guest = $(GUESTS)/$(1)/vmlinuz $(GUESTS)/$(1)/initrd.gz
 GUEST_NAMES := cloud cloud-6.12 686
+# Guests that are no Linux.
+SYSTEM_NAMES := xen mach u-boot
 
 $(GUESTS)/%/version:
 	tools/fetch-guests $(GUESTS) $*
@@ -138,7 +140,7 @@ deps-debian:
 $(DEBIAN)/disk.img: tools/make-debian-image
 	tools/make-debian-image $(DEBIAN)
 
-guests: $(foreach g,$(GUEST_NAMES),$(call guest,$(g))) $(GUESTS)/cloud/kvm-modules
+guests: $(foreach g,$(GUEST_NAMES),$(call guest,$(g))) $(SYSTEM_NAMES:%=$(GUESTS)/%/version) $(GUESTS)/cloud/kvm-modules
 
 # ---- what people ask for ----
 
