@@ -166,13 +166,12 @@ fuzz: $(B)/ringside $(UNIT)
 
 # libFuzzer on every device for FUZZ_TIME seconds each; what it learned stays in .cache/fuzz. FUZZ_DEVICES chooses.
 FUZZ_TIME := 60
-FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c tests/fuzz/net_*.c))
-fuzz-devices: deps-fuzz
-	$(MAKE) CC=clang LIBFUZZER=1 $(FUZZ_DEVICES:%=build-fuzz-clang/tests/fuzz/%)
-	for device in $(FUZZ_DEVICES); do \
-		mkdir -p .cache/fuzz/$$device && build-fuzz-clang/tests/fuzz/$$device -max_total_time=$(FUZZ_TIME) \
-			-print_final_stats=1 -artifact_prefix=.cache/fuzz/$$device- .cache/fuzz/$$device || exit 1; \
-	done
+FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c tests/fuzz/net_*.c tests/fuzz/qcow2.c))
+fuzz-devices: fuzzers
+	tests/fuzz/devices --seconds $(FUZZ_TIME) build-fuzz-clang $(FUZZ_DEVICES)
+
+fuzzers: deps-fuzz
+	$(MAKE) CC=clang LIBFUZZER=1 CFLAGS=-O1 $(FUZZ_DEVICES:%=build-fuzz-clang/tests/fuzz/%)
 
 # The same work on the bare host, on QEMU's TCG and on Ringside: prints and writes bench/results.md.
 bench: deps-bench $(B)/ringside $(call guest,cloud)
@@ -192,6 +191,6 @@ install: $(B)/ringside
 clean:
 	rm -rf build build-*
 
-.PHONY: all unit deps deps-run deps-bench deps-debian deps-fuzz guests run run-debian check fuzz fuzz-devices bench bench-pc install clean
+.PHONY: all unit deps deps-run deps-bench deps-debian deps-fuzz guests run run-debian check fuzz fuzz-devices fuzzers bench bench-pc install clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d)
