@@ -177,10 +177,16 @@ static int qcow2_read(struct image *i, uint64_t offset, struct iov_cursor *to, u
 	/* The last sector of an image whose size is no multiple of one. */
 	for (; len && offset < q->image.size && r == 0; offset += p.len, len -= p.len) {
 		pthread_mutex_lock(&q->lock);
+		unsigned epoch = q->epoch;
+		q->reading[epoch]++;
 		r = look_up(q, offset, len, false, &p);
 		pthread_mutex_unlock(&q->lock);
 		if (r == 0)
 			r = read_place(q, &p, offset, to);
+		pthread_mutex_lock(&q->lock);
+		if (--q->reading[epoch] == 0 && epoch != q->epoch)
+			pthread_cond_broadcast(&q->changed);
+		pthread_mutex_unlock(&q->lock);
 	}
 	if (r == 0)
 		iov_fill(to, 0, len);
@@ -501,8 +507,9 @@ static int zero_cluster(struct qcow2 *q, uint64_t offset, bool keep)
 		return 0;
 	if (q->version < QCOW2_VERSION_3 && (q->backing || keep))
 		return -ENOTSUP;
-	if ((r = own_l2(q, offset)) < 0)
+	if ((r = own_l2(q, offset)) < 0 || (r = find_l2(q, offset, false, &t)) < 0)
 		return r;
+	entry = be64(l2_entry(q, t, l2_index(q, offset))); /* the lock may have been let go of */
 	if (keep && !(entry & QCOW2_COMPRESSED) && (entry & QCOW2_COPIED) && (entry & QCOW2_OFFSET))
 		entry &= QCOW2_OFFSET | QCOW2_COPIED;
 	else

@@ -84,6 +84,9 @@ struct qcow2 {
 	unsigned in_place; /* how many use places in the file that they have looked up */
 	unsigned exclusive; /* who waits for none to do so: no new ones */
 	bool flushing; /* one flush at a time */
+	/* Reads without the ring, by the epoch that they began in. Clusters that were given up lose their count only when all
+	 * reads have ended that may have looked them up before. */
+	unsigned reading[2], epoch;
 	/* one compressed cluster, read last */
 	pthread_mutex_t inflated_lock;
 	uint64_t inflated_entry; /* its level 2 entry; 0: none */

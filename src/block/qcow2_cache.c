@@ -345,6 +345,16 @@ static void keep_freed(struct qcow2 *q, struct qcow2_freed_list *list)
 	free(list->range);
 }
 
+/* Reads that began before now may be at clusters that were given up. (They wait for nobody here.) */
+static void wait_for_readers(struct qcow2 *q)
+{
+	unsigned old = q->epoch;
+
+	q->epoch = !old;
+	while (q->reading[old])
+		pthread_cond_wait(&q->changed, &q->lock);
+}
+
 int qcow2_flush(struct qcow2 *q)
 {
 	struct step steps[STEPS] = {0};
@@ -367,6 +377,8 @@ int qcow2_flush(struct qcow2 *q)
 	pthread_mutex_lock(&q->lock);
 	if (copied)
 		give_back(q, steps, r < 0);
+	if (r == 0 && freed.count)
+		wait_for_readers(q);
 	if (r == 0)
 		qcow2_apply_freed(q, &freed);
 	else

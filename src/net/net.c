@@ -67,6 +67,9 @@ static bool fits(const struct net_offload *o, unsigned can)
 	return (want & ~can) == 0;
 }
 
+/* Smaller segments are nobody's, and one frame would be tens of thousands. */
+#define SEGMENT_MIN 32u
+
 static bool well_formed(const struct net_frame *f)
 {
 	const struct net_offload *o = &f->offload;
@@ -78,7 +81,7 @@ static bool well_formed(const struct net_frame *f)
 		return false;
 	if (gso != NET_GSO_NONE && gso != NET_GSO_TCP4 && gso != NET_GSO_TCP6 && gso != NET_GSO_UDP)
 		return false;
-	return gso == NET_GSO_NONE ? o->gso == 0 : o->gso_size != 0 && (o->flags & NET_NEEDS_CSUM);
+	return gso == NET_GSO_NONE ? o->gso == 0 : o->gso_size >= SEGMENT_MIN && (o->flags & NET_NEEDS_CSUM);
 }
 
 /* Does in software what `f` has left to do, in `buffer`, and gives `emit` the results. */

@@ -63,6 +63,8 @@ struct connection {
 	struct loop_fd fd; /* the socket while it is to be watched, else -1 */
 	int socket;        /* -1: closed */
 	enum state state;
+	char line[LINE_MAX_SIZE]; /* HANDSHAKE: what has come of it, line_len bytes; zeroes behind */
+	unsigned line_len;
 	uint32_t host_port, guest_port;
 	unsigned to_say;      /* a bit for each op that the guest is still to be told */
 	uint32_t host_closed, guest_closed; /* SHUTDOWN_ flags: what each side will not do any more */
@@ -489,33 +491,36 @@ static void take_from_guest(struct virtio_vsock *v)
 
 /* ---- the host's sockets ---- */
 
-/* A line "CONNECT PORT\n", no byte more. 0: not all of it yet, or the port; -1: something else. */
-static int64_t read_line(int fd, bool *whole)
+/* A line "CONNECT PORT\n", no byte more, which may come in pieces. 0: not all of it yet, or the port; -1: something else. */
+static int64_t read_line(struct connection *c, bool *whole)
 {
-	char line[LINE_MAX_SIZE + 1] = "", *end;
-	ssize_t n = recv(fd, line, LINE_MAX_SIZE, MSG_PEEK | MSG_DONTWAIT);
+	char *line = c->line, *end;
 	unsigned long port;
+	ssize_t n;
 
 	*whole = false;
-	if (n <= 0)
-		return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
-	char *newline = memchr(line, '\n', (size_t)n);
-	if (!newline)
-		return n < LINE_MAX_SIZE ? 0 : -1;
+	/* Byte by byte: what comes behind the line is the guest's. */
+	do {
+		if (c->line_len == LINE_MAX_SIZE - 1)
+			return -1;
+		n = recv(c->socket, line + c->line_len, 1, MSG_DONTWAIT);
+		if (n <= 0)
+			return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+	} while (line[c->line_len++] != '\n');
 	if (strncmp(line, "CONNECT ", 8) != 0 || line[8] < '0' || line[8] > '9')
 		return -1;
 	port = strtoul(line + 8, &end, 10);
-	if (end != newline || port > UINT32_MAX)
+	if (end != line + c->line_len - 1 || port > UINT32_MAX)
 		return -1;
 	*whole = true;
-	return recv(fd, line, (size_t)(newline - line + 1), MSG_DONTWAIT) > 0 ? (int64_t)port : -1;
+	return (int64_t)port;
 }
 
 static void handshake(struct connection *c)
 {
 	struct virtio_vsock *v = c->vsock;
 	bool whole;
-	int64_t port = read_line(c->socket, &whole);
+	int64_t port = read_line(c, &whole);
 
 	if (port < 0 || (whole && !virtio_driver_ok(v->device))) {
 		drop(c);
