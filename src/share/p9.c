@@ -9,7 +9,7 @@
  * All is done with Ringside's own rights. Owners are what the client asks for only where the host lets Ringside change
  * them (as root); otherwise files are its user's, and a client's chown succeeds without effect. Set-user-ID and
  * set-group-ID bits of files are dropped, devices cannot be made. Advisory locks are granted: they are the client's own
- * affair. Extended attributes are not there.
+ * affair.
  *
  * Source: the 9P2000.L protocol (diod's protocol.md), Plan 9's section 5 of the manual.
  */
@@ -34,7 +34,7 @@
 
 enum {
 	TSTATFS = 8, TLOPEN = 12, TLCREATE = 14, TSYMLINK = 16, TMKNOD = 18, TRENAME = 20, TREADLINK = 22, TGETATTR = 24,
-	TSETATTR = 26, TREADDIR = 40, TFSYNC = 50, TLOCK = 52, TGETLOCK = 54, TLINK = 70, TMKDIR = 72, TRENAMEAT = 74,
+	TSETATTR = 26, TXATTRWALK = 30, TXATTRCREATE = 32, TREADDIR = 40, TFSYNC = 50, TLOCK = 52, TGETLOCK = 54, TLINK = 70, TMKDIR = 72, TRENAMEAT = 74,
 	TUNLINKAT = 76, TVERSION = 100, TATTACH = 104, TWALK = 110, TREAD = 116, TWRITE = 118, TCLUNK = 120, TREMOVE = 122,
 };
 enum { RLERROR = 7 };
@@ -119,7 +119,7 @@ static int do_walk(struct p9 *s, struct in *in, struct out *out)
 
 	if (in->bad || count > WALK_MAX)
 		return -EINVAL;
-	if (!f || (new == number && f->fd >= 0))
+	if (!f || f->attribute || (new == number && f->fd >= 0))
 		return -EBADF;
 	uint32_t uid = f->uid;
 	memcpy(path, f->path, strlen(f->path) + 1);
@@ -144,8 +144,12 @@ static int do_walk(struct p9 *s, struct in *in, struct out *out)
 
 static int do_clunk(struct p9 *s, struct in *in, struct out *out)
 {
+	uint32_t number = get32(in);
+	const struct fid *f = p9_fid_find(s, number);
+	int r = f && f->attribute ? p9_xattr_commit(s, f) : 0, gone = p9_fid_clunk(s, number);
+
 	(void)out;
-	return p9_fid_clunk(s, get32(in));
+	return r < 0 ? r : gone;
 }
 
 /* ---- attributes ---- */
@@ -303,7 +307,7 @@ static int do_lopen(struct p9 *s, struct in *in, struct out *out)
 
 	if (in->bad)
 		return -EINVAL;
-	if (!f || f->fd >= 0)
+	if (!f || f->fd >= 0 || f->attribute)
 		return -EBADF;
 	if (s->open == s->open_max)
 		return -ENFILE;
@@ -340,7 +344,7 @@ static int do_lcreate(struct p9 *s, struct in *in, struct out *out)
 	gid = get32(in);
 	if (in->bad)
 		return -EINVAL;
-	if (!f || f->fd >= 0)
+	if (!f || f->fd >= 0 || f->attribute)
 		return -EBADF;
 	if (s->open == s->open_max)
 		return -ENFILE;
@@ -381,8 +385,11 @@ static int do_read(struct p9 *s, struct in *in, struct out *out)
 {
 	uint32_t number = get32(in);
 	uint64_t offset = get(in, 8), count = get32(in), room = out->max - out->used;
-	struct fid *f = fid_borrow(s, number);
+	const struct fid *attribute = p9_fid_find(s, number);
 
+	if (attribute && attribute->attribute && !in->bad)
+		return p9_xattr_read(attribute->attribute, offset, count, out);
+	struct fid *f = fid_borrow(s, number);
 	if (!f)
 		return -EBADF;
 	if (in->bad || offset > INT64_MAX || room < 4) {
@@ -407,8 +414,11 @@ static int do_write(struct p9 *s, struct in *in, struct out *out)
 {
 	uint32_t number = get32(in);
 	uint64_t offset = get(in, 8), count = get32(in);
-	struct fid *f = fid_borrow(s, number);
+	const struct fid *attribute = p9_fid_find(s, number);
 
+	if (attribute && attribute->attribute && !in->bad)
+		return p9_xattr_write(attribute->attribute, offset, count, in, out);
+	struct fid *f = fid_borrow(s, number);
 	if (!f)
 		return -EBADF;
 	if (in->bad || offset > INT64_MAX || count > in->left) {
@@ -536,6 +546,7 @@ static const struct {
 } handlers[] = {
 	{TSTATFS, do_statfs}, {TLOPEN, do_lopen}, {TLCREATE, do_lcreate}, {TSYMLINK, p9_symlink}, {TMKNOD, p9_mknod},
 	{TRENAME, p9_rename}, {TREADLINK, do_readlink}, {TGETATTR, do_getattr}, {TSETATTR, do_setattr},
+	{TXATTRWALK, p9_xattrwalk}, {TXATTRCREATE, p9_xattrcreate},
 	{TREADDIR, do_readdir}, {TFSYNC, do_fsync}, {TLOCK, do_lock}, {TGETLOCK, do_getlock}, {TLINK, p9_link},
 	{TMKDIR, p9_mkdir}, {TRENAMEAT, p9_renameat}, {TUNLINKAT, p9_unlinkat}, {TVERSION, do_version},
 	{TATTACH, do_attach}, {P9_TFLUSH, do_flush}, {TWALK, do_walk}, {TREAD, do_read}, {TWRITE, do_write},

@@ -62,6 +62,8 @@ struct fid *p9_fid_find(struct p9 *s, uint32_t number) { return *fid_slot(s, num
 
 static size_t fid_cost(const char *path) { return sizeof(struct fid) + strlen(path) + 64; }
 
+static size_t attribute_cost(const struct fid *f) { return f->attribute ? sizeof *f->attribute + f->attribute->size : 0; }
+
 int p9_fid_new(struct p9 *s, uint32_t number, const char *path, uint32_t uid)
 {
 	struct fid *f;
@@ -88,7 +90,8 @@ void p9_fid_put(struct p9 *s, struct fid *f)
 {
 	if (--f->refs)
 		return;
-	s->state -= fid_cost(f->path);
+	s->state -= fid_cost(f->path) + attribute_cost(f);
+	free(f->attribute);
 	if (f->fd >= 0) {
 		close(f->fd);
 		s->open--;
@@ -110,13 +113,25 @@ int p9_fid_clunk(struct p9 *s, uint32_t number)
 
 int p9_fid_set_path(struct p9 *s, struct fid *f, const char *path)
 {
-	char *copy = strdup(path);
+	size_t state = s->state - fid_cost(f->path) + fid_cost(path);
 
+	if (state > STATE_MAX && state > s->state)
+		return -ENFILE;
+	char *copy = strdup(path);
 	if (!copy)
 		return -ENOMEM;
-	s->state += fid_cost(path) - fid_cost(f->path);
+	s->state = state;
 	free(f->path);
 	f->path = copy;
+	return 0;
+}
+
+int p9_fid_set_attribute(struct p9 *s, struct fid *f, struct attribute *a)
+{
+	if (s->state + sizeof *a + a->size > STATE_MAX)
+		return -ENFILE;
+	f->attribute = a;
+	s->state += attribute_cost(f);
 	return 0;
 }
 
@@ -142,7 +157,7 @@ void p9_fid_renamed(struct p9 *s, const char *from, const char *to)
 		for (struct fid *f = s->bucket[i]; f; f = f->next) {
 			if (strncmp(f->path, from, len) != 0 || (f->path[len] != '/' && f->path[len] != '\0'))
 				continue;
-			/* Where the path became too long, or there is no memory, the fid is lost to its client. */
+			/* Where the path became too long, or there is no room for it, the fid is lost to its client. */
 			if (f->path[len] == '\0' ? p9_fid_set_path(s, f, to) : p9_join(path, to, f->path + len + 1) ||
 								  p9_fid_set_path(s, f, path))
 				continue;

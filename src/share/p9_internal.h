@@ -1,6 +1,6 @@
 /*
- * What the files of the 9P server share: fids and messages (p9_fids.c), what is done to files (p9.c) and to names
- * (p9_names.c). See p9.h. Everything here is called with p9->lock held.
+ * What the files of the 9P server share: fids and messages (p9_fids.c), what is done to files (p9.c), to names
+ * (p9_names.c) and to extended attributes (p9_xattr.c). See p9.h. Everything here is called with p9->lock held.
  */
 #ifndef RINGSIDE_P9_INTERNAL_H
 #define RINGSIDE_P9_INTERNAL_H
@@ -18,12 +18,22 @@
 
 enum { QID_DIRECTORY = 0x80, QID_LINK = 0x02, QID_FILE = 0 };
 
+/* What a fid stands for instead of a file. */
+struct attribute {
+	bool set; /* it is to be set, when the fid is clunked; else it was read */
+	int flags;
+	size_t size, written;
+	char name[NAME_SIZE]; /* "": the list of names */
+	uint8_t data[];
+};
+
 struct fid {
 	struct fid *next;
 	uint32_t number, uid;
 	unsigned refs; /* the table's, and of who reads or writes outside the lock */
 	int fd;        /* -1: not open */
 	char *path;
+	struct attribute *attribute; /* NULL: it is a file's */
 };
 
 struct p9 {
@@ -87,6 +97,8 @@ struct fid *p9_fid_find(struct p9 *s, uint32_t number);
 int p9_fid_new(struct p9 *s, uint32_t number, const char *path, uint32_t uid);
 void p9_fid_put(struct p9 *s, struct fid *f);
 int p9_fid_clunk(struct p9 *s, uint32_t number);
+/* Takes the attribute. */
+int p9_fid_set_attribute(struct p9 *s, struct fid *f, struct attribute *a);
 int p9_fid_set_path(struct p9 *s, struct fid *f, const char *path);
 /* What was called `from` is called `to` now, and so is all below it. */
 void p9_fid_renamed(struct p9 *s, const char *from, const char *to);
@@ -99,6 +111,13 @@ int p9_join(char path[PATH_MAX], const char *directory, const char *name);
 
 /* Modes that the client may give. */
 static inline mode_t safe_mode(uint32_t mode, bool directory) { return mode & (directory ? 07777 : 01777); }
+
+/* Extended attributes (p9_xattr.c): 0 or -errno. */
+int p9_xattrwalk(struct p9 *s, struct in *in, struct out *out);
+int p9_xattrcreate(struct p9 *s, struct in *in, struct out *out);
+int p9_xattr_read(const struct attribute *a, uint64_t offset, uint64_t count, struct out *out);
+int p9_xattr_write(struct attribute *a, uint64_t offset, uint64_t count, const struct in *in, struct out *out);
+int p9_xattr_commit(struct p9 *s, const struct fid *f);
 
 /* Requests that are about names (p9_names.c): 0 or -errno. */
 int p9_mkdir(struct p9 *s, struct in *in, struct out *out);

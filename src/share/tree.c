@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define LINK_SIZE 32 /* "/proc/self/fd/N" */
@@ -131,4 +132,42 @@ int tree_link(int found, int directory, const char *name)
 	char link[LINK_SIZE];
 
 	return result(linkat(AT_FDCWD, link_of(found, link), directory, name, AT_SYMLINK_FOLLOW));
+}
+
+/* Its link in /proc, by which the calls that know no O_PATH descriptors get to it; NULL: it has no attributes. */
+static const char *attribute_link(int found, char link[LINK_SIZE])
+{
+	struct stat st;
+
+	return fstat(found, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) ? link_of(found, link) : NULL;
+}
+
+ssize_t tree_get_xattr(int found, const char *name, void *value, size_t size)
+{
+	char link[LINK_SIZE];
+	ssize_t n = attribute_link(found, link) ? getxattr(link, name, value, size) : (errno = EOPNOTSUPP, -1);
+
+	return n < 0 ? -errno : n;
+}
+
+ssize_t tree_list_xattrs(int found, void *list, size_t size)
+{
+	char link[LINK_SIZE];
+	ssize_t n = attribute_link(found, link) ? listxattr(link, list, size) : (errno = EOPNOTSUPP, -1);
+
+	return n < 0 ? -errno : n;
+}
+
+int tree_set_xattr(int found, const char *name, const void *value, size_t size, int flags)
+{
+	char link[LINK_SIZE];
+
+	return attribute_link(found, link) ? result(setxattr(link, name, value, size, flags)) : -EOPNOTSUPP;
+}
+
+int tree_remove_xattr(int found, const char *name)
+{
+	char link[LINK_SIZE];
+
+	return attribute_link(found, link) ? result(removexattr(link, name)) : -EOPNOTSUPP;
 }

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 
 struct tree {
 	int root; /* -1: closed */
@@ -34,5 +35,10 @@ int tree_chmod(int found, mode_t mode);
 int tree_truncate(int found, off_t size);
 int tree_set_times(int found, const struct timespec times[2]);
 int tree_link(int found, int directory, const char *name);
+/* Extended attributes of files and directories; of other things -EOPNOTSUPP. How many bytes there were, or 0. */
+ssize_t tree_get_xattr(int found, const char *name, void *value, size_t size);
+ssize_t tree_list_xattrs(int found, void *list, size_t size);
+int tree_set_xattr(int found, const char *name, const void *value, size_t size, int flags);
+int tree_remove_xattr(int found, const char *name);
 
 #endif

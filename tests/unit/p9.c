@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "dev_fixture.h"
@@ -16,7 +17,7 @@
 
 enum {
 	STATFS = 8, LOPEN = 12, LCREATE = 14, SYMLINK = 16, MKNOD = 18, RENAME = 20, READLINK = 22, GETATTR = 24, SETATTR = 26,
-	XATTRWALK = 30, READDIR = 40, FSYNC = 50, LINK = 70, MKDIR = 72, RENAMEAT = 74, UNLINKAT = 76, VERSION = 100,
+	XATTRWALK = 30, XATTRCREATE = 32, READDIR = 40, FSYNC = 50, LINK = 70, MKDIR = 72, RENAMEAT = 74, UNLINKAT = 76, VERSION = 100,
 	ATTACH = 104, WALK = 110, READ = 116, WRITE = 118, CLUNK = 120, REMOVE = 122,
 };
 enum { ROOT = 1, WORK = 2, OTHER = 3 };
@@ -515,7 +516,7 @@ static void test_malformed(void)
 	number(500, 2); /* a name that is longer than the message */
 	CHECK_EQ(send(), EINVAL);
 	begin(XATTRWALK);
-	CHECK_EQ(send(), EOPNOTSUPP);
+	CHECK_EQ(send(), EINVAL);
 	begin(255);
 	CHECK_EQ(send(), EOPNOTSUPP);
 	for (unsigned type = 0; type < 256; type++) { /* nothing behind the header */
@@ -591,12 +592,104 @@ static void test_bound(void)
 	stop();
 }
 
+static int xattr_walk(uint32_t fid, uint32_t new, const char *name)
+{
+	begin(XATTRWALK);
+	number(fid, 4);
+	number(new, 4);
+	text(name);
+	return send();
+}
+
+static int xattr_create(uint32_t fid, const char *name, uint64_t size, uint32_t flags)
+{
+	begin(XATTRCREATE);
+	number(fid, 4);
+	text(name);
+	number(size, 8);
+	number(flags, 4);
+	return send();
+}
+
+/* As Linux's client does it. */
+static int set_xattr(const char *name, const char *value, uint32_t flags)
+{
+	int r = walk(ROOT, OTHER, "file"), end;
+
+	if (r == 0)
+		r = xattr_create(OTHER, name, strlen(value), flags);
+	if (r == 0 && *value)
+		r = write_fid(OTHER, 0, value);
+	end = clunk(OTHER);
+	return r ? r : end;
+}
+
+static void test_xattrs(void)
+{
+	char value[64];
+
+	start(false);
+	write_file(in_top("tree/file"), "text");
+	if (setxattr(in_top("tree/file"), "user.host", "value", 5, 0) < 0) {
+		printf("# no extended attributes here: not tested\n");
+		stop();
+		return;
+	}
+	CHECK_EQ(walk(ROOT, WORK, "file"), 0);
+	CHECK_EQ(xattr_walk(WORK, OTHER, "user.host"), 0);
+	CHECK_EQ(answer(0, 8), 5);
+	CHECK_EQ(read_fid(OTHER, 0, 100), 0);
+	CHECK(answer(0, 4) == 5 && memcmp(reply + 11, "value", 5) == 0);
+	CHECK_EQ(read_fid(OTHER, 3, 100), 0);
+	CHECK(answer(0, 4) == 2 && memcmp(reply + 11, "ue", 2) == 0);
+	CHECK_EQ(read_fid(OTHER, UINT64_MAX, 100), 0);
+	CHECK_EQ(answer(0, 4), 0);
+	CHECK_EQ(write_fid(OTHER, 0, "x"), EBADF);
+	CHECK_EQ(open_fid(OTHER, O_RDONLY), EBADF);
+	CHECK_EQ(xattr_walk(OTHER, 77, "user.host"), EBADF);
+	CHECK_EQ(clunk(OTHER), 0);
+	CHECK_EQ(xattr_walk(WORK, OTHER, "user.none"), ENODATA);
+	CHECK_EQ(xattr_walk(WORK, OTHER, "security.capability"), EOPNOTSUPP);
+	CHECK_EQ(clunk(OTHER), EBADF); /* nothing was made */
+	/* from the client */
+	CHECK_EQ(set_xattr("user.guest", "what it says", 0), 0);
+	CHECK_EQ(getxattr(in_top("tree/file"), "user.guest", value, sizeof value), 12);
+	CHECK(memcmp(value, "what it says", 12) == 0);
+	CHECK_EQ(set_xattr("user.guest", "again", XATTR_CREATE), EEXIST);
+	CHECK_EQ(set_xattr("user.new", "again", XATTR_REPLACE), ENODATA);
+	CHECK_EQ(set_xattr("trusted.guest", "x", 0), EOPNOTSUPP);
+	CHECK_EQ(set_xattr("security.capability", "x", 0), EOPNOTSUPP);
+	CHECK_EQ(set_xattr("user.", "x", 0), EOPNOTSUPP);
+	CHECK_EQ(xattr_walk(WORK, OTHER, ""), 0);
+	CHECK_EQ(answer(0, 8), 10 + 11);
+	CHECK_EQ(clunk(OTHER), 0);
+	CHECK_EQ(set_xattr("user.guest", "", XATTR_REPLACE), 0); /* takes it away */
+	CHECK(getxattr(in_top("tree/file"), "user.guest", value, sizeof value) < 0);
+	/* half of a value, too much of one */
+	CHECK_EQ(walk(ROOT, OTHER, "file"), 0);
+	CHECK_EQ(xattr_create(OTHER, "user.half", 4, 0), 0);
+	CHECK_EQ(read_fid(OTHER, 0, 4), EBADF);
+	CHECK_EQ(write_fid(OTHER, 2, "abc"), ENOSPC);
+	CHECK_EQ(write_fid(OTHER, 0, "ab"), 0);
+	CHECK_EQ(clunk(OTHER), EIO);
+	CHECK_EQ(walk(ROOT, OTHER, "file"), 0);
+	CHECK_EQ(xattr_create(OTHER, "user.long", 65537, 0), E2BIG);
+	CHECK_EQ(clunk(OTHER), 0);
+	CHECK_EQ(listxattr(in_top("tree/file"), value, sizeof value), 10);
+	stop();
+	start(true);
+	write_file(in_top("tree/file"), "text");
+	CHECK_EQ(set_xattr("user.guest", "x", 0), EROFS);
+	stop();
+}
+
 int main(void)
 {
 	test_files();
 	test_directories();
 	test_escape();
 	test_readonly();
+	test_xattrs();
 	test_malformed();
 	test_bound();
 	return summary();
