@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/kvm/kvm.h"
+#include "sandbox/sandbox.h"
 
 #define VERSION 12 /* of the interface; there was no other since Linux 2.6.22 */
 
@@ -41,7 +42,7 @@ static int probe(void)
 {
 	int version, size;
 
-	host.fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	host.fd = sandbox_open("/dev/kvm", O_RDWR);
 	if (host.fd < 0) {
 		int err = errno;
 
