@@ -1,6 +1,7 @@
 /*
- * What the files of the qcow2 format share: the image (qcow2.c), its tables in memory and how they reach the disk
- * (qcow2_cache.c), reference counts and allocation (qcow2_refcount.c), compressed clusters (qcow2_compressed.c).
+ * What the files of the qcow2 format share: the image, where bytes are and reads (qcow2.c), writes (qcow2_write.c), tables
+ * in memory and how they reach the disk (qcow2_cache.c), reference counts and allocation (qcow2_refcount.c), compressed
+ * clusters (qcow2_compressed.c).
  *
  * Everything about tables is under q->lock; clusters' contents are read and written without it.
  *
@@ -120,6 +121,51 @@ static inline void put_be32(void *p, uint32_t v)
 	v = __builtin_bswap32(v);
 	memcpy(p, &v, sizeof v);
 }
+
+/* ---- where bytes are, q->lock held (qcow2.c) ---- */
+
+enum qcow2_kind { QCOW2_IS_HOLE, QCOW2_IS_ZERO, QCOW2_IS_DATA, QCOW2_IS_COMPRESSED };
+
+struct qcow2_place {
+	enum qcow2_kind kind;
+	uint64_t entry; /* of level 2, its first half */
+	uint64_t at;    /* data: in the file */
+	uint64_t len;   /* bytes that are alike, and in a row */
+	bool in_place;  /* data that may be overwritten */
+};
+
+static inline struct qcow2 *qcow2_of(struct image *i) { return (struct qcow2 *)i; }
+
+static inline uint64_t qcow2_l2_index(const struct qcow2 *q, uint64_t offset)
+{
+	return offset >> q->cluster_bits & ((1ull << q->l2_bits) - 1);
+}
+
+static inline uint64_t qcow2_l1_index(const struct qcow2 *q, uint64_t offset)
+{
+	return offset >> (q->cluster_bits + q->l2_bits);
+}
+
+static inline uint8_t *qcow2_l2_entry(const struct qcow2 *q, struct qcow2_table *t, uint64_t index)
+{
+	return t->data + index * (q->extended ? 16 : 8);
+}
+
+/* What the unit (a cluster, or a subcluster) at `offset` is; all but `len`. */
+int qcow2_look_at(const struct qcow2 *q, struct qcow2_table *t, uint64_t offset, struct qcow2_place *p);
+/* What is at `offset`, and how far it goes on like that, at most `len`. cached_only: -ENOENT instead of reading a table. */
+int qcow2_look_up(struct qcow2 *q, uint64_t offset, uint64_t len, bool cached_only, struct qcow2_place *p);
+/* The level 2 table of `offset`; NULL: there is none. */
+int qcow2_find_l2(struct qcow2 *q, uint64_t offset, bool cached_only, struct qcow2_table **t);
+/* One that was counted in q->in_place ended. */
+void qcow2_leave_place(struct qcow2 *q);
+
+/* ---- operations of the image, q->lock not held (qcow2.c, qcow2_write.c) ---- */
+
+int qcow2_read(struct image *i, uint64_t offset, struct iov_cursor *to, uint64_t len);
+int qcow2_write(struct image *i, uint64_t offset, struct iov_cursor *from, uint64_t len);
+int qcow2_zero(struct image *i, uint64_t offset, uint64_t len, bool may_unmap);
+int qcow2_discard(struct image *i, uint64_t offset, uint64_t len);
 
 /* ---- qcow2_cache.c ---- */
 
