@@ -228,7 +228,7 @@ struct cpu {
 	uint64_t tlb_accesses; /* data accesses that the software TLB served; counted only with `counting` */
 	bool counting;    /* count what costs time to count; set before the vCPU runs */
 	uint64_t faults_delivered[32], interrupts_delivered;
-	uint64_t tlb_misses, tlb_flushes;
+	uint64_t tlb_misses, tlb_flushes, tlb_switches;
 
 	/* The rest is large, and reached by generated code at [gs + offset + index * 8]. */
 	struct tlb tlb[1]; /* an array of one, so that it reads like a pointer */
@@ -248,6 +248,8 @@ struct cpu_engine_hooks {
 	/* Instruction mappings of the whole address space / of one page may have changed. */
 	void (*tlb_flushed)(struct cpu *cpu, bool global_too);
 	void (*tlb_flushed_page)(struct cpu *cpu, uint64_t gva);
+	/* Another address space (tlb->current), or what was known of it is not true any more: its generation has changed. */
+	void (*tlb_switched)(struct cpu *cpu);
 };
 
 /* ---- life: cpu.c ---- */

@@ -57,6 +57,9 @@ enum x mmu_fetch(struct cpu *cpu, uint64_t linear, uint8_t *buf, unsigned want, 
 enum x mmu_fill(struct cpu *cpu, uint64_t linear, unsigned flags, void **hva);
 
 void mmu_flush(struct cpu *cpu, bool global_too);     /* TLB */
+/* MOV CR3 with CR4.PCIDE set: the TLB is of another address space from here on. `keep`: what it had of that stays. */
+void mmu_switch(struct cpu *cpu, uint16_t pcid, bool keep);
+void mmu_forget(struct cpu *cpu, uint16_t pcid); /* all that it had of a PCID which is not the current one */
 void mmu_flush_page(struct cpu *cpu, uint64_t linear);
 /* Drops write entries for a page that just got translated code, or is to be tracked as clean; its offset in the host
  * mapping of memory. */

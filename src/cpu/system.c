@@ -100,8 +100,10 @@ static enum x write_cr0(struct cpu *cpu, uint64_t value)
 
 static enum x write_cr3(struct cpu *cpu, uint64_t value)
 {
+	bool keep = (cpu->cr4 & CR4_PCIDE) && (value & CR3_NO_FLUSH);
+
 	if (cpu->cr4 & CR4_PCIDE)
-		value &= ~CR3_NO_FLUSH; /* permission to keep the PCID's entries; the TLB has no PCIDs: not used */
+		value &= ~CR3_NO_FLUSH;
 	if (cpu_long_active(cpu) && (value & phys_reserved(cpu)))
 		return gp(cpu);
 	if (!cpu_long_active(cpu))
@@ -109,7 +111,10 @@ static enum x write_cr3(struct cpu *cpu, uint64_t value)
 	if (pae_paging(cpu->cr0, cpu->cr4, cpu->efer))
 		TRY(load_pdptes(cpu, value));
 	cpu->cr3 = value;
-	mmu_flush(cpu, false);
+	if (cpu->cr4 & CR4_PCIDE)
+		mmu_switch(cpu, (uint16_t)(value & CR3_PCID), keep);
+	else
+		mmu_flush(cpu, false);
 	return X_OK;
 }
 
@@ -256,15 +261,19 @@ enum x cpu_invpcid(struct cpu *cpu, uint64_t type, uint64_t pcid, uint64_t linea
 	if (type <= 1 && (pcid >> 12 || (!(cpu->cr4 & CR4_PCIDE) && pcid)))
 		return gp(cpu);
 	switch (type) {
-	case 0: /* one address of one PCID. Only the current one's entries are ever in the TLB. */
+	case 0: /* one address of one PCID */
 		if (!canonical(linear))
 			return gp(cpu);
 		if (current)
 			mmu_flush_page(cpu, linear);
+		else
+			mmu_forget(cpu, (uint16_t)pcid);
 		return X_OK;
 	case 1: /* one PCID */
 		if (current)
 			mmu_flush(cpu, false);
+		else
+			mmu_forget(cpu, (uint16_t)pcid);
 		return X_OK;
 	case 2: /* all, with global entries */
 		mmu_flush(cpu, true);

@@ -3,8 +3,7 @@
  * right to store into a page unnoticed. mmu.c fills it.
  *
  * Sources: SDM 3A 4.10.4 (invalidation), APM 2 5.5. Thread: the vCPU's; no lock.
- * The TLB holds translations of the current PCID only, so MOV CR3 always flushes; tagging would
- * begin here.
+ * The TLB holds translations of the current PCID only; those of others are put away (struct tlb_context).
  */
 #include "cpu/protection.h"
 
@@ -58,9 +57,88 @@ void mmu_flush(struct cpu *cpu, bool global_too)
 			for (unsigned fetch = 0; fetch < 2; fetch++)
 				tlb->large[half][fetch] = (struct tlb_large_range){.base = 1};
 	tlb->ready = true;
+	for (unsigned n = 0; n < TLB_CONTEXTS; n++)
+		tlb->context[n].generation = 0;
+	tlb->context[tlb->current].generation = ++tlb->generations;
+	tlb->context[tlb->current].pcid = cpu->cr4 & CR4_PCIDE ? (uint16_t)(cpu->cr3 & 0xfff) : 0;
 	cpu->tlb_flushes++;
 	if (cpu->hooks && cpu->hooks->tlb_flushed)
 		cpu->hooks->tlb_flushed(cpu, global_too);
+}
+
+/* What is not global leaves the TLB for the context. */
+static void put_away(struct tlb *tlb, struct tlb_context *c, unsigned mode, unsigned kind)
+{
+	struct tlb_set *set = &tlb->set[mode][kind];
+	const uint8_t *flags = tlb->flags[mode][kind];
+	uint32_t n = tlb->local[mode][kind], count = 0;
+
+	for (uint32_t k = 0; k < n && n <= TLB_RECENT; k++) {
+		unsigned i = tlb->recent[mode][kind][k];
+
+		if ((flags[i] & TLB_GLOBAL) || set->minus_page[i] == tlb_empty(i))
+			continue;
+		c->saved[mode][kind][count++] = (struct tlb_saved){
+			.minus_page = set->minus_page[i], .addend = set->addend[i], .index = (uint16_t)i, .flags = flags[i],
+		};
+		set->minus_page[i] = tlb_empty(i);
+	}
+	if (n > TLB_RECENT)
+		flush_local(tlb, mode, kind);
+	c->count[mode][kind] = count;
+	tlb->local[mode][kind] = 0;
+}
+
+static void bring_back(struct tlb *tlb, const struct tlb_context *c, unsigned mode, unsigned kind)
+{
+	struct tlb_set *set = &tlb->set[mode][kind];
+	uint32_t count = c->count[mode][kind];
+
+	if (kind == TLB_WRITE && c->protected != tlb->protected)
+		count = 0;
+	for (uint32_t k = 0; k < count; k++) {
+		const struct tlb_saved *s = &c->saved[mode][kind][k];
+
+		set->addend[s->index] = s->addend;
+		set->minus_page[s->index] = s->minus_page;
+		tlb->flags[mode][kind][s->index] = s->flags;
+		tlb->recent[mode][kind][k] = s->index;
+	}
+	tlb->local[mode][kind] = count;
+	if (count)
+		tlb->used[mode][kind] = true;
+}
+
+void mmu_switch(struct cpu *cpu, uint16_t pcid, bool keep)
+{
+	struct tlb *tlb = cpu->tlb;
+	struct tlb_context *old = &tlb->context[tlb->current], *new = &tlb->context[pcid % TLB_CONTEXTS];
+
+	if (keep && old == new && old->pcid == pcid)
+		return;
+	for (unsigned mode = 0; mode < TLB_MODES; mode++)
+		for (unsigned kind = 0; kind < TLB_KINDS; kind++)
+			put_away(tlb, old, mode, kind);
+	old->protected = tlb->protected;
+	if (keep && new->generation && new->pcid == pcid)
+		for (unsigned mode = 0; mode < TLB_MODES; mode++)
+			for (unsigned kind = 0; kind < TLB_KINDS; kind++)
+				bring_back(tlb, new, mode, kind);
+	else
+		new->generation = ++tlb->generations;
+	new->pcid = pcid;
+	tlb->current = (unsigned)(new - tlb->context);
+	cpu->tlb_switches++;
+	if (cpu->hooks && cpu->hooks->tlb_switched)
+		cpu->hooks->tlb_switched(cpu);
+}
+
+void mmu_forget(struct cpu *cpu, uint16_t pcid)
+{
+	struct tlb_context *c = &cpu->tlb->context[pcid % TLB_CONTEXTS];
+
+	if (c->pcid == pcid && c != &cpu->tlb->context[cpu->tlb->current])
+		c->generation = 0;
 }
 
 static bool in_range(const struct tlb_large_range *r, uint64_t linear) { return (linear & r->mask) == r->base; }
@@ -117,6 +195,7 @@ void mmu_write_protect(struct cpu *cpu, uint64_t offset)
 	const uint8_t *page = cpu->memory->base + (offset & PAGE_MASK);
 	struct tlb *tlb = cpu->tlb;
 
+	tlb->protected++;
 	for (unsigned mode = 0; mode < TLB_MODES; mode++) {
 		struct tlb_set *set = &tlb->set[mode][TLB_WRITE];
 
@@ -130,6 +209,7 @@ void mmu_write_protect(struct cpu *cpu, uint64_t offset)
 
 void mmu_write_protect_all(struct cpu *cpu)
 {
+	cpu->tlb->protected++;
 	for (unsigned mode = 0; mode < TLB_MODES; mode++)
 		for (unsigned i = 0; cpu->tlb->used[mode][TLB_WRITE] && i < TLB_ENTRIES; i++)
 			cpu->tlb->set[mode][TLB_WRITE].minus_page[i] = tlb_empty(i);

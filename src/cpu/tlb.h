@@ -47,6 +47,24 @@ struct tlb_large_range {
 
 #define TLB_RECENT 256
 
+/*
+ * What the TLB had of an address space that is not the current one: with PCIDs, MOV CR3 puts away what is not global, and
+ * brings back what it had of the PCID that it loads if it may be kept. An address space has the place of its PCID's low
+ * bits; one that finds another there takes it over.
+ */
+#define TLB_CONTEXTS 8
+struct tlb_context {
+	uint16_t pcid;
+	uint64_t generation; /* a number that no other time has, from flush to flush; 0: nothing is here */
+	uint64_t protected;  /* struct tlb.protected when it was put away: if that has grown, entries for writing are not used */
+	uint32_t count[TLB_MODES][TLB_KINDS];
+	struct tlb_saved {
+		uint64_t minus_page, addend;
+		uint16_t index;
+		uint8_t flags;
+	} saved[TLB_MODES][TLB_KINDS][TLB_RECENT];
+};
+
 struct tlb {
 	struct tlb_set set[TLB_MODES][TLB_KINDS];
 	uint8_t flags[TLB_MODES][TLB_KINDS][TLB_ENTRIES];
@@ -54,6 +72,9 @@ struct tlb {
 	uint32_t local[TLB_MODES][TLB_KINDS]; /* not global ones filled since the last flush of any kind, counted up to
 						 TLB_RECENT + 1 */
 	uint16_t recent[TLB_MODES][TLB_KINDS][TLB_RECENT]; /* the index of each of those, while they fit */
+	unsigned current;                   /* the context that is in use; nothing is in its `saved` */
+	uint64_t generations, protected;    /* how many there have been; how often pages were protected from writing */
+	struct tlb_context context[TLB_CONTEXTS];
 	struct tlb_large_range large[2][2]; /* [lower, upper half of the address space][data, instructions] */
 	bool ready;                         /* false in fresh memory: every entry must be made TLB_EMPTY first */
 };

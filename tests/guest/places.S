@@ -1,7 +1,8 @@
 // MODES: 64
 /*
  * User code of one page of memory at several linear addresses, in turn and within each other: addresses that come of RIP
- * are always those of where it runs. Its page mapped elsewhere; branches from it to no canonical address.
+ * are always those of where it runs. Its page mapped elsewhere; branches from it to no canonical address. The same
+ * addresses in two address spaces that MOV CR3 keeps, whose code and whose mapping change while they are not current.
  * Linear 1 GiB + x is an alias of x, page 2 GiB is mapped by remap_table, the last page that user code can be in by
  * edge_table.
  */
@@ -18,6 +19,10 @@ remap_dir: .skip 4096
 edge_pdpt: .skip 4096
 edge_dir: .skip 4096
 edge_table: .skip 4096
+pml4b:	.skip 4096
+pdptb:	.skip 4096
+dirb:	.skip 4096
+tableb:	.skip 4096
 target:	.skip 8
 want:	.skip 8
 bad:	.skip 8
@@ -37,6 +42,13 @@ pushed:	call 1f
 reads:	mov number(%rip), %eax
 	ret
 number:	.long 0x1234
+	.balign 64
+answer:	call 1f
+	add $1, %eax
+	ret
+	.balign 64
+1:	mov $0, %eax /* patched */
+answer_end: ret
 	.balign 64
 calls:	call next_page
 	lea calls(%rip), %rcx
@@ -144,6 +156,107 @@ go_jump: jmp *target
 	add %eax, bad
 .endm
 
+/* With the address space \cr3 what `target` gives is \value. */
+.macro SPACE cr3:req, value:req
+	mov \cr3, %cr3
+	TRY go, U
+	mov tr_ax, %eax
+	cmp \value, %eax
+	setne %al
+	movzbl %al, %eax
+	add %eax, bad
+.endm
+
+/* PCID 1 has `page` at REMAP, PCID 2 has `copy` there. */
+spaces:	mov $1, %eax
+	cpuid
+	bt $17, %ecx
+	jnc 9f
+	mov %cr3, %rbx
+	mov %rbx, pml4_now
+	orl $1 << 17, CR4_NOW
+	mov CR4_NOW, %rax
+	mov %rax, %cr4
+	movl $pdptb + 7, pml4b
+	movl $boot_pd + 7, pdptb
+	movl $boot_pd + 7, pdptb + 8
+	movl $dirb + 7, pdptb + 16
+	movl $tableb + 7, dirb
+	movl $copy + 7, tableb
+	movl $page + 7, remap_table
+	lea 1(%rbx), %r12
+	mov $pml4b + 2, %r13d
+	mov %r12, %cr3
+	mov %r13, %cr3
+	bts $63, %r12
+	bts $63, %r13
+	movl $0, bad
+	mov $20, %ecx
+1:	SPACE %r12, $0x1234
+	SPACE %r12, $0x1234
+	SPACE %r13, $0x5678
+	SPACE %r13, $0x5678
+	dec %ecx
+	jnz 1b
+	CHECK4 "two address spaces", bad, $0
+
+	mov $REMAP + answer - page, %eax
+	mov %rax, target
+	mov $20, %ebp
+1:	mov %r12, %cr3
+	mov %ebp, answer_end - 4
+	lea 100(%rbp), %eax
+	mov %eax, copy + (answer_end - page) - 4
+	lea 1(%rbp), %edx
+	lea 101(%rbp), %esi
+	SPACE %r13, %esi
+	SPACE %r12, %edx
+	SPACE %r13, %esi
+	dec %ebp
+	jnz 1b
+	CHECK4 "two address spaces, code changed", bad, $0
+
+	mov $7, %eax
+	xor %ecx, %ecx
+	cpuid
+	bt $10, %ebx
+	jnc 8f
+	mov $20, %ebp
+1:	movl $page + 7, tableb
+	mov %r12, %cr3
+	xor %edx, %edx
+	invpcid inv_remap, %rdx
+	SPACE %r13, $2
+	movl $copy + 7, tableb
+	mov %r12, %cr3
+	mov $1, %edx
+	invpcid inv_remap, %rdx
+	SPACE %r13, $102
+	SPACE %r12, $2
+	movl $page + 7, tableb
+	mov %r13, %rax
+	btr $63, %rax
+	mov %rax, %cr3
+	SPACE %r13, $2
+	movl $copy + 7, tableb
+	movl $REMAP, %eax
+	invlpg (%rax)
+	SPACE %r13, $102
+	dec %ebp
+	jnz 1b
+	CHECK4 "two address spaces, mappings changed", bad, $0
+8:	mov pml4_now, %rax
+	mov %rax, %cr3
+	andl $~(1 << 17), CR4_NOW
+	mov CR4_NOW, %rax
+	mov %rax, %cr4
+9:	ret
+	.data
+	.balign 16
+inv_remap: .quad 2, REMAP
+pml4_now: .quad 0
+	.text
+
 test_main:
 	call paging_on
 	movl $boot_pd + 7, boot_pdpt + 8
@@ -191,6 +304,7 @@ test_main:
 	jnz 1b
 	CHECK4 "another page at the same address", bad, $0
 
+	call spaces
 	NOWHERE "CALL to no address", edge_call, edge_call
 	NOWHERE "JMP to no address", edge_jump, edge_jump
 	NOWHERE "JE to no address", edge_jcc, edge_jcc_ip

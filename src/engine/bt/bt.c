@@ -52,12 +52,15 @@ static void hook_flushed(struct cpu *cpu, bool global_too)
 
 static void hook_flushed_page(struct cpu *cpu, uint64_t gva) { branch_flush_page(bt_of(cpu), gva); }
 
+static void hook_switched(struct cpu *cpu) { branch_switch(bt_of(cpu)); }
+
 static const struct cpu_engine_hooks hooks = {
 	.code_write = hook_code_write,
 	.access_begin = hook_access_begin,
 	.access_end = hook_access_end,
 	.tlb_flushed = hook_flushed,
 	.tlb_flushed_page = hook_flushed_page,
+	.tlb_switched = hook_switched,
 };
 
 /* By a device, on any thread. */

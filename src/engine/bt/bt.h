@@ -3,6 +3,7 @@
  *
  *   bt.c         the engine: run loop, statistics
  *   cache.c      where translations live: blocks, look-up, chaining, invalidation, eviction
+ *   branch.c     branch caches, address spaces
  *   routine.c    the generated routines around blocks: enter, leave, TLB miss, call-out
  *   callout.c    instructions that the interpreter runs while their block waits
  *   translate.c  guest code -> blocks: decoding, ways out, modes
@@ -310,6 +311,7 @@ struct bt_vm {
 	struct { uint32_t blocks, next_free; } code_pages[CODE_PAGES]; /* how many blocks, removed ones too, are of each */
 	uint32_t code_pages_used; /* there have been so many */
 	uint32_t code_page_free;  /* first free one, below that; 0: none */
+	uint64_t removals;    /* counts blocks of user code that are removed; read without the lock */
 	uint64_t resets;      /* counts regions that are used anew: block ids from before may be stale */
 	uint64_t epoch;       /* counts what vCPUs have to take notice of; read without the lock */
 	uint64_t watched[WATCHED]; /* GPA of the page that is watched since the epoch, or NOT_ACTIVE */
@@ -317,6 +319,26 @@ struct bt_vm {
 	struct { uint64_t offset, epoch; } unsettled[UNSETTLED_MAX];
 	struct bt_stats stats;
 	FILE *perf_map;       /* NULL, or where perf looks for the names of generated code */
+};
+
+/*
+ * What branch caches know of 64-bit user code in one address space (struct tlb_context): everything that has been entered
+ * since it became the current one; while it is not, what of that is to be entered again.
+ */
+struct branch_context {
+	uint64_t generation;
+	uint64_t removals;   /* bt_vm's when it was put away: later removals do not look here */
+	uint32_t key, filled, pages_filled;
+	struct saved_branch {
+		uint64_t minus_target, code;
+		uint16_t index;
+		bool global;
+	} entry[BRANCH_RECENT];
+	struct saved_page {
+		uint64_t linear;
+		uint16_t index;
+		bool global;
+	} page[BRANCH_RECENT];
 };
 
 #define WRITES 16
@@ -345,7 +367,10 @@ struct bt {
 	uint16_t branch_recent[BRANCH_MODES][BRANCH_RECENT];
 	uint32_t pages_filled; /* of struct code_page, in the same way */
 	bool pages_local;
-	uint16_t page_recent[BRANCH_RECENT];
+	/* The lists of what has been filled of TLB_USER and of pages are those of the address space's context. */
+	struct branch_context context[TLB_CONTEXTS];
+	unsigned current;    /* the one in use: the TLB's, as of the last change that was told */
+	uint64_t generation; /* the TLB's, of that */
 	uint64_t branch_pages[BRANCH_PAGES / 64]; /* pages with entries: a bit for each hash of a page number */
 
 	/* This vCPU's stores to pages with code, noted before they are done; WRITES + 1: too many, all code goes. */
@@ -399,6 +424,12 @@ void cache_sync(struct bt *bt);
 void cache_activate(struct bt *bt); /* before run looks for code */
 void cache_rest(struct bt *bt);     /* run is over: nothing of the cache is held any more */
 uint64_t cache_sum(const uint8_t *bytes, unsigned count, uint64_t sum);
+
+/* ---- branch.c ---- */
+static inline enum tlb_mode bt_fetch_mode(const struct cpu *cpu)
+{
+	return cpu->cpl == 3 ? TLB_USER : cpu->cr4 & CR4_SMEP ? TLB_KERNEL : TLB_KERNEL_USER;
+}
 unsigned branch_mode(uint32_t key);
 /* Before code of a mode is entered: its branch cache is its own. */
 void branch_select(struct bt *bt, uint32_t key);
@@ -406,6 +437,11 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id);
 const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip); /* selects as well; NULL: not there */
 void branch_flush(struct bt *bt, bool global_too);
 void branch_flush_page(struct bt *bt, uint64_t gva);
+void branch_switch(struct bt *bt); /* another address space is current */
+/* The block is gone, and marked dead: so is what all branch caches know of it. Any thread, with the lock. */
+void branch_forget(const struct bt_vm *vm, const struct block *b);
+/* The page of a block that is for any RIP is at `linear` now: before any code of it runs. */
+void page_bind(struct bt *bt, const struct block *b, uint64_t linear);
 
 /* ---- routine.c ---- */
 void routine_init(struct bt_vm *vm);

@@ -1,5 +1,5 @@
 /*
- * The translation cache: blocks keyed by where their bytes lie in memory, RIP and mode; chaining; branch caches;
+ * The translation cache: blocks keyed by where their bytes lie in memory, RIP and mode; chaining;
  * invalidation when their bytes change; eviction, a region at a time. All vCPUs of a VM share it.
  *
  * The cache's memory is mapped twice, once writable and once executable. RIP is part of the key so that
@@ -144,217 +144,6 @@ void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg)
 	tell(arg, "tables that find blocks", vm->code_page, (memory_span(vm->memory) >> PAGE_SHIFT) * sizeof(uint16_t));
 }
 
-/* ---- branch caches ---- */
-
-unsigned branch_mode(uint32_t key)
-{
-	if ((key & KEY_CODE) == KEY_CODE64)
-		return KEY_TLB(key);
-	if ((key & KEY_CODE) == KEY_CODE32 && !(key & (KEY_REAL | KEY_CS_BASE)))
-		return 3 + KEY_TLB(key);
-	return BRANCH_MODE_OTHER;
-}
-
-static void branch_empty(struct bt *bt, unsigned mode)
-{
-	struct branch_entry *entry = bt->cpu->branch_cache->mode[mode].entry;
-
-	if (bt->branch_filled[mode] <= BRANCH_RECENT)
-		for (unsigned i = 0; i < bt->branch_filled[mode]; i++)
-			entry[bt->branch_recent[mode][i]].minus_target = TLB_EMPTY;
-	else
-		for (unsigned i = 0; i < BRANCH_ENTRIES; i++)
-			entry[i].minus_target = TLB_EMPTY;
-	bt->branch_filled[mode] = 0;
-	bt->branch_local[mode] = false;
-}
-
-/* No page of code has an address any more. */
-static void pages_empty(struct bt *bt)
-{
-	struct code_page *page = bt->cpu->branch_cache->page;
-	uint32_t used = __atomic_load_n(&bt->vm->code_pages_used, __ATOMIC_RELAXED);
-
-	if (bt->pages_filled <= BRANCH_RECENT)
-		for (unsigned i = 0; i < bt->pages_filled; i++)
-			__atomic_store_n(&page[bt->page_recent[i]].linear_plus_1, 0, __ATOMIC_RELAXED);
-	else
-		for (unsigned i = 0; i < used; i++)
-			__atomic_store_n(&page[i].linear_plus_1, 0, __ATOMIC_RELAXED);
-	bt->pages_filled = 0;
-	bt->pages_local = false;
-}
-
-void branch_flush(struct bt *bt, bool global_too)
-{
-	bool pages = global_too || bt->pages_local;
-
-	return_drop_all(bt);
-	for (unsigned m = 0; m < BRANCH_MODES; m++)
-		if (bt->branch_filled[m] && (global_too || bt->branch_local[m] || (m == TLB_USER && pages))) {
-			branch_empty(bt, m);
-			bt->stats.branch_flushes++;
-		}
-	if (pages)
-		pages_empty(bt);
-	if (global_too)
-		for (unsigned i = 0; i < BRANCH_PAGES / 64; i++)
-			bt->branch_pages[i] = 0;
-}
-
-static unsigned page_hash(uint64_t gva)
-{
-	return (unsigned)((gva >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 40) & (BRANCH_PAGES - 1);
-}
-
-void branch_flush_page(struct bt *bt, uint64_t gva)
-{
-	unsigned h = page_hash(gva), before = page_hash(gva - PAGE_SIZE); /* an instruction may reach over */
-
-	return_drop_all(bt);
-	if ((bt->branch_pages[h / 64] >> h % 64 & 1) || (bt->branch_pages[before / 64] >> before % 64 & 1))
-		branch_flush(bt, true);
-}
-
-static void select_one(struct bt *bt, uint32_t key)
-{
-	unsigned mode = branch_mode(key);
-	uint64_t base = bt->cpu->seg[CS].base;
-
-	if (__builtin_expect(bt->branch_key[mode] == key && (mode < 3 || bt->branch_base[mode] == base), 1))
-		return;
-	branch_empty(bt, mode);
-	if (mode < RETURN_STACKS)
-		return_drop(bt, mode);
-	bt->branch_key[mode] = key;
-	bt->branch_base[mode] = base;
-}
-
-void branch_select(struct bt *bt, uint32_t key)
-{
-	select_one(bt, key);
-	if (KEY_TLB(key) != TLB_USER) /* STAC and CLAC lead from one to the other */
-		select_one(bt, key ^ (uint32_t)(TLB_KERNEL ^ TLB_KERNEL_USER) << KEY_TLB_SHIFT);
-	return_select(bt, KEY_TLB(key));
-}
-
-static enum tlb_mode fetch_mode(const struct cpu *cpu)
-{
-	return cpu->cpl == 3 ? TLB_USER : cpu->cr4 & CR4_SMEP ? TLB_KERNEL : TLB_KERNEL_USER;
-}
-
-/* Is the page that was just fetched from global? If the TLB has forgotten: no. */
-static bool fetched_global(const struct cpu *cpu, uint64_t linear)
-{
-	enum tlb_mode mode = fetch_mode(cpu);
-	unsigned i = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
-
-	return cpu->tlb->set[mode][TLB_FETCH].minus_page[i] == -(linear & PAGE_MASK) &&
-	       (cpu->tlb->flags[mode][TLB_FETCH][i] & TLB_GLOBAL);
-}
-
-static void note_page(struct bt *bt, uint64_t linear)
-{
-	unsigned h = page_hash(linear);
-
-	bt->branch_pages[h / 64] |= 1ull << h % 64;
-}
-
-/* The page of a block that is for any RIP is at `linear` now: before any code of it runs. */
-static void page_bind(struct bt *bt, const struct block *b, uint64_t linear)
-{
-	struct code_page *page = &bt->cpu->branch_cache->page[b->code_page];
-
-	if (__builtin_expect(page->linear_plus_1 == linear + 1, 1))
-		return;
-	if (page->linear_plus_1) { /* it is at two addresses */
-		branch_empty(bt, TLB_USER);
-		return_drop(bt, TLB_USER);
-	}
-	__atomic_store_n(&page->linear_plus_1, linear + 1, __ATOMIC_SEQ_CST);
-	page->minus_linear = -linear;
-	if (bt->pages_filled < BRANCH_RECENT)
-		bt->page_recent[bt->pages_filled] = b->code_page;
-	if (bt->pages_filled <= BRANCH_RECENT)
-		bt->pages_filled++;
-	if (!fetched_global(bt->cpu, linear))
-		bt->pages_local = true;
-	note_page(bt, linear);
-}
-
-/* Where a target that is not there is entered. The two places are used in turn once both are taken. */
-static unsigned branch_place(struct bt *bt, unsigned mode, uint64_t rip)
-{
-	const struct branch_entry *entry = bt->cpu->branch_cache->mode[mode].entry;
-	unsigned first = branch_index(rip), second = branch_second_index(rip);
-	uint64_t in_first = __atomic_load_n(&entry[first].minus_target, __ATOMIC_RELAXED);
-	uint64_t in_second = __atomic_load_n(&entry[second].minus_target, __ATOMIC_RELAXED);
-
-	if (mode >= RETURN_STACKS || in_first == TLB_EMPTY || in_first == -rip)
-		return first;
-	return in_second == TLB_EMPTY || (bt->stats.branch_misses & 1) ? second : first;
-}
-
-void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
-{
-	unsigned mode = branch_mode(key), i = branch_place(bt, mode, rip);
-	uint64_t linear = (key & KEY_CODE) == KEY_CODE64 ? rip : (uint32_t)(rip + bt->cpu->seg[CS].base);
-	struct branch_entry *entry = &bt->cpu->branch_cache->mode[mode].entry[i];
-
-	if (bt->unchained)
-		return;
-	branch_select(bt, key);
-	__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED);
-	__atomic_store_n(&entry->code, (uint64_t)(uintptr_t)bt_host(bt, bt_block(bt, id)->entry), __ATOMIC_RELEASE);
-	__atomic_store_n(&entry->minus_target, -rip, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&bt_block(bt, id)->dead, __ATOMIC_SEQ_CST)) /* or branch_forget has seen the entry */
-		__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED);
-	if (bt->branch_filled[mode] < BRANCH_RECENT)
-		bt->branch_recent[mode][bt->branch_filled[mode]] = (uint16_t)i;
-	if (bt->branch_filled[mode] <= BRANCH_RECENT)
-		bt->branch_filled[mode]++;
-	if (!fetched_global(bt->cpu, linear) || (bt_block(bt, id)->len2 && !fetched_global(bt->cpu, linear + PAGE_SIZE)))
-		bt->branch_local[mode] = true;
-	note_page(bt, linear);
-}
-
-const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip)
-{
-	unsigned mode = branch_mode(key);
-	struct branch_entry *entry = &bt->cpu->branch_cache->mode[mode].entry[branch_index(rip)];
-
-	if (bt->unchained)
-		return NULL;
-	branch_select(bt, key);
-	if (__atomic_load_n(&entry->minus_target, __ATOMIC_ACQUIRE) != -rip && mode < RETURN_STACKS)
-		entry = &bt->cpu->branch_cache->mode[mode].entry[branch_second_index(rip)];
-	if (__atomic_load_n(&entry->minus_target, __ATOMIC_ACQUIRE) != -rip)
-		return NULL;
-	return (const void *)(uintptr_t)__atomic_load_n(&entry->code, __ATOMIC_ACQUIRE);
-}
-
-/* The block is gone, and marked dead: so is what all branch caches know of it. */
-static void branch_forget(const struct bt_vm *vm, const struct block *b)
-{
-	uint64_t host = (uint64_t)(uintptr_t)(vm->rx + b->entry), rip = b->rip;
-
-	for (unsigned n = 0; n < vm->vcpus; n++) {
-		if (!vm->vcpu[n])
-			continue;
-		struct branch_cache *cache = vm->vcpu[n]->cpu->branch_cache;
-
-		if (b->code_page)
-			rip = b->rip + __atomic_load_n(&cache->page[b->code_page].linear_plus_1, __ATOMIC_SEQ_CST) - 1;
-		for (unsigned m = 0; m < BRANCH_MODES; m++)
-			for (unsigned p = 0; p < 2; p++) {
-				struct branch_entry *entry = &cache->mode[m].entry[p ? branch_second_index(rip) : branch_index(rip)];
-
-				if (__atomic_load_n(&entry->code, __ATOMIC_SEQ_CST) == host)
-					__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_SEQ_CST);
-			}
-	}
-}
-
 /* ---- chaining ---- */
 
 static struct block *vm_block(const struct bt_vm *vm, uint32_t id) { return &vm->blocks[id]; }
@@ -479,11 +268,13 @@ static void cache_remove(struct bt_vm *vm, uint32_t id)
 	if (*p)
 		__atomic_store_n(p, b->hash_next, __ATOMIC_RELEASE);
 	__atomic_store_n(&b->dead, true, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&vm->removals, b->code_page != 0, __ATOMIC_SEQ_CST); /* whoever brings back entries looks behind it */
 	page_remove(vm, id, b->offset);
 	if (two_pages(b))
 		page_remove(vm, id, b->offset2);
 	unchain(vm, b);
 	branch_forget(vm, b);
+	__atomic_fetch_add(&vm->removals, b->code_page != 0, __ATOMIC_SEQ_CST); /* whoever puts them away, before */
 }
 
 unsigned cache_code_page(struct bt_vm *vm, uint64_t offset)
@@ -886,7 +677,7 @@ static void lock_with_room(struct bt *bt)
 bool cache_code_offset(struct bt *bt, uint64_t linear, uint64_t *offset)
 {
 	struct cpu *cpu = bt->cpu;
-	uint8_t *hva = mmu_tlb_hit(cpu, linear, 1, fetch_mode(cpu), TLB_FETCH);
+	uint8_t *hva = mmu_tlb_hit(cpu, linear, 1, bt_fetch_mode(cpu), TLB_FETCH);
 	void *p = hva;
 
 	if (!hva && (mmu_fill(cpu, linear, MMU_FETCH, &p) != X_OK || !p))

@@ -146,14 +146,7 @@ static bool marked_pages(struct check *c, struct memory *m, bool (*each)(struct 
 }
 
 /* The next store into such a page must mark it again. */
-static void forget_write_rights(struct cpu *cpu)
-{
-	struct tlb *tlb = cpu->tlb;
-
-	for (unsigned mode = 0; mode < TLB_MODES; mode++)
-		for (unsigned i = 0; tlb->used[mode][TLB_WRITE] && i < TLB_ENTRIES; i++)
-			tlb->set[mode][TLB_WRITE].minus_page[i] = tlb_empty(i);
-}
+static void forget_write_rights(struct cpu *cpu) { mmu_write_protect_all(cpu); }
 
 static bool take_page(struct check *c, uint64_t offset)
 {
