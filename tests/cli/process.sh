@@ -41,6 +41,19 @@ ends "a jump into nothing" 4 'triple fault' "$tmp/nowhere"
 ends "off the end of memory" 4 'triple fault' "$tmp/end"
 ends "--stats" 0 '^statistics: ' "$tmp/off" --stats
 
+# --engine auto says in one line what it takes, and why not KVM; --engine kvm then refuses with the same reason.
+timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M >/dev/null 2>"$tmp/err" </dev/null
+if [ $? = 0 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -qE '^ringside: engine [a-z]+( \(not kvm: .*\))?$' "$tmp/err"; then
+	result ok "--engine auto is the default and says so"
+else
+	result not-ok "--engine auto is the default and says so"
+	sed 's/^/# /' "$tmp/err"
+fi
+if ! grep -qx kvm <<<"$engines"; then
+	reason=$(sed -n 's/^ringside: engine [a-z]* (not kvm: \(.*\))$/\1/p' "$tmp/err")
+	refused "--engine kvm where it is not fit" 1 "--engine kvm: .*${reason%%;*}" run --kernel "$tmp/off" --memory 64M --engine kvm
+fi
+
 # A guest that only touches nothing must not keep Ringside from ending.
 timeout -s TERM 2 "$ringside" run --kernel "$tmp/wild" --memory 64M >/dev/null 2>&1 </dev/null
 status=$?
