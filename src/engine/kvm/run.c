@@ -139,10 +139,15 @@ static bool interpret(struct kvm_vcpu *k, struct exit *exit)
 	k->stats.interpreted++;
 	x = interp_step(cpu);
 	cpu_fpu_leave(cpu);
-	if (x != X_EXIT)
-		return true;
-	*exit = cpu->exit;
-	return false;
+	if (x == X_EXIT) {
+		*exit = cpu->exit;
+		return false;
+	}
+	if (cpu->want_irq_window && cpu_window_open(cpu)) {
+		exit->reason = EXIT_IRQ_WINDOW;
+		return false;
+	}
+	return true;
 }
 
 /* The state to KVM. What KVM cannot go on from is done here first: an instruction that has been answered, a debug trap.
@@ -151,14 +156,9 @@ static bool hand_over(struct kvm_vcpu *k, struct exit *exit)
 {
 	struct cpu *cpu = k->cpu;
 
-	while (cpu->io.count || cpu->db_pending) {
+	while (cpu->io.count || cpu->db_pending)
 		if (!interpret(k, exit))
 			return false;
-		if (cpu->want_irq_window && cpu_window_open(cpu)) {
-			exit->reason = EXIT_IRQ_WINDOW;
-			return false;
-		}
-	}
 	if (kvm_state_store(k) < 0) {
 		fails(k, exit);
 		return false;
@@ -303,8 +303,10 @@ void kvm_engine_run(struct cpu *cpu, struct exit *exit)
 		}
 	}
 	do {
-		if (kvm_memory_update(k->vm) < 0) {
-			snprintf(k->error, sizeof(k->error), "kvm: memory slots: %s", strerror(errno));
+		int r = kvm_memory_update(k->vm);
+
+		if (r < 0) {
+			kvm_fail(k, "memory slots", -r);
 			fails(k, exit);
 			break;
 		}
