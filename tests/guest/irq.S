@@ -172,6 +172,79 @@ h_x2:	push AX
 	pop CX
 	pop AX
 	IRET
+#if LONG
+	/* An interrupt in `walk`: are RSP and CF what they are before the instruction that is next? */
+h_walk:	push %rax
+	push %rcx
+	push %rdx
+	incl ticks
+	mov 24(%rsp), %rax
+	sub $walk, %rax
+	cmp $walk_end - walk, %rax
+	jae 2f
+	incl walk_seen
+	movzbl walk_at(%rax), %ecx
+	mov walk_rsp, %rdx
+	sub 48(%rsp), %rdx
+	lea (%rdx,%rdx), %edx /* 16 to a word, and CF */
+	mov 40(%rsp), %eax
+	and $1, %eax
+	or %eax, %edx
+	cmp %ecx, %edx
+	je 2f
+	incl walk_wrong
+2:	push %rbp
+	mov $LAPIC, %ebp
+	movl $0, APIC(0xb0)
+	pop %rbp
+	pop %rdx
+	pop %rcx
+	pop %rax
+	iretq
+	/* What compilers put at the beginning and the end of a function. EDI = 0, CF. */
+walk:
+w0:	push %rbp
+w1:	push %rbx
+w2:	mov %edi, %ebx
+w3:	sub $24, %rsp
+w4:	xor %eax, %eax
+w5:	cmp $1, %edi
+w6:	mov %eax, %edx
+w7:	push $3
+w8:	pop %rcx
+w9:	lea 24(%rsp), %rsp
+w10:	mov %ebx, %eax
+w11:	pop %rbx
+w12:	pop %rbp
+w13:	ret
+walk_end:
+	.macro AT at, words, carry
+	.org walk_at + (\at - walk)
+	.byte \words * 16 + \carry
+	.endm
+	.section .rodata
+walk_at:
+	AT w0, 0, 1
+	AT w1, 1, 1
+	AT w2, 2, 1
+	AT w3, 2, 1
+	AT w4, 5, 0
+	AT w5, 5, 0
+	AT w6, 5, 1
+	AT w7, 5, 1
+	AT w8, 6, 1
+	AT w9, 5, 1
+	AT w10, 2, 1
+	AT w11, 2, 1
+	AT w12, 1, 1
+	AT w13, 0, 1
+	.bss
+	.balign 8
+walk_rsp: .skip 8
+walk_seen: .skip 8
+walk_wrong: .skip 8
+	.text
+#endif
 icr_idle: /* BP = LAPIC */
 1:	testl $0x1000, APIC(0x300)
 	jnz 1b
@@ -448,6 +521,27 @@ smc_imm: .long 0
 	cmpl $5, ticks
 	jb 1b
 	SAY "ok LAPIC timer, periodic"
+#if LONG
+	/* what it finds where pushes and pops are */
+	SETIDT 0x51, h_walk
+	lea -8(%rsp), %rax
+	mov %rax, walk_rsp
+	movl $0, ticks
+	movl $0x20051, APIC(0x320)
+	movl $1500, APIC(0x380)
+	sti
+1:	xor %edi, %edi
+	stc
+	call walk
+	cmpl $2000, ticks
+	jb 1b
+	cli
+	CHECK4 "pushes and pops: RSP and CF", walk_wrong, $0
+	cmpl $100, walk_seen
+	jae 1f
+	SAY "FAIL pushes and pops: too few interrupts in them"
+1:
+#endif
 	movl $0, APIC(0x380)
 	movl $0x10050, APIC(0x320)
 	/* a period that ran out just before is still delivered */

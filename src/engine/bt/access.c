@@ -99,11 +99,9 @@ int32_t access_set(const struct translator *t, enum tlb_kind kind)
 	       (int32_t)((KEY_TLB(t->key) * TLB_KINDS + kind) * sizeof(struct tlb_set));
 }
 
-static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsigned size)
+static struct tail *lookup_begin(struct translator *t, enum tlb_kind kind, unsigned size, host_reg reg)
 {
-	int32_t set = access_set(t, kind);
 	struct tail *tail = add_tail(t, TAIL_MISS);
-	struct emitter *e = t->e;
 
 	access_release_rcx(t);
 	t->r10_group = GROUP_NONE;
@@ -111,20 +109,55 @@ static struct tail *emit_lookup(struct translator *t, enum tlb_kind kind, unsign
 	t->segment_accesses++;
 	tail->size = (uint16_t)size;
 	tail->write = kind == TLB_WRITE;
-	tail->retry = emit_offset(e);
-	emit_pext(e, R11, R10, mem_cache(CONSTANT_TLB_MASK));
-	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
-	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = (int32_t)(size - 1 + PAGE_SIZE) });
-	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
-	tail->site = emit_unless_one(e);
-	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
-	t->commit = emit_offset(e);
+	tail->reg = reg;
+	tail->retry = emit_offset(t->e);
 	return tail;
+}
+
+/* rcx is `minus_page` of the entry that belongs to the page of base + disp. Goes on, with the addend in rcx, if that
+ * is for this page, and all bytes lie in it. Not for any other entry: nothing is said of the first byte then. */
+static void lookup_end(struct translator *t, struct tail *tail, host_reg base, int32_t disp, struct host_mem addend)
+{
+	disp += tail->size - 1 + (int32_t)PAGE_SIZE;
+	emit_lea(t->e, RCX, (struct host_mem){ .base = RCX, .index = base, .scale = 1, .disp = disp });
+	emit_pext(t->e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
+	tail->site = emit_unless_one(t->e);
+	emit_load(t->e, RCX, addend);
+	t->commit = emit_offset(t->e);
+}
+
+/* Looks up the linear address in `reg`, which may be one of the guest's. */
+static struct tail *emit_lookup(struct translator *t, host_reg reg, enum tlb_kind kind, unsigned size)
+{
+	int32_t set = access_set(t, kind);
+	struct tail *tail = lookup_begin(t, kind, size, reg);
+
+	emit_pext(t->e, R11, reg, mem_cache(CONSTANT_TLB_MASK));
+	emit_load(t->e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
+	lookup_end(t, tail, reg, 0, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
+	return tail;
+}
+
+/* Looks up an address that is known, hence its entry: [the result] is the host's memory. */
+static struct host_mem emit_constant_lookup(struct translator *t, enum tlb_kind kind, unsigned size, uint64_t address)
+{
+	int32_t entry = access_set(t, kind) + (int32_t)(address >> PAGE_SHIFT & (TLB_ENTRIES - 1)) * 8;
+	struct tail *tail = lookup_begin(t, kind, size, REG_NONE);
+	bool near = address + 2 * PAGE_SIZE == (uint64_t)(int32_t)(address + 2 * PAGE_SIZE) &&
+		    address == (uint64_t)(int32_t)address;
+
+	tail->address = address;
+	if (!near)
+		emit_mov_imm(t->e, R10, address);
+	emit_load(t->e, RCX, mem_gs(entry + (int32_t)offsetof(struct tlb_set, minus_page)));
+	lookup_end(t, tail, near ? REG_NONE : R10, near ? (int32_t)address : 0,
+		   mem_gs(entry + (int32_t)offsetof(struct tlb_set, addend)));
+	return near ? mem_at(RCX, (int32_t)address) : mem_sum(R10, RCX);
 }
 
 struct host_mem translate_lookup(struct translator *t, enum tlb_kind kind, unsigned size, bool no_fill)
 {
-	emit_lookup(t, kind, size)->no_fill = no_fill;
+	emit_lookup(t, R10, kind, size)->no_fill = no_fill;
 	return mem_sum(R10, RCX);
 }
 
@@ -406,6 +439,16 @@ static bool anchored(const struct group *g)
 	return g->index != REG_NONE || host_of[g->base] == HOST_NONE;
 }
 
+/* Looks up [base + index * scale + disp], of any size from there, in 64-bit code: the register that the address is
+ * in then, or rather the lowest one's. */
+static struct tail *emit_lookup_at(struct translator *t, struct host_mem low, enum tlb_kind kind, unsigned size)
+{
+	if (low.base != REG_NONE && low.index == REG_NONE && !low.disp)
+		return emit_lookup(t, low.base, kind, size);
+	emit_lea(t->e, R10, low);
+	return emit_lookup(t, R10, kind, size);
+}
+
 static void emit_group_lookup(struct translator *t, const struct planned_access *p)
 {
 	struct group *g = &t->group[p->group];
@@ -417,12 +460,11 @@ static void emit_group_lookup(struct translator *t, const struct planned_access 
 		low.base = guest_value(t, g->base, R10);
 	if (g->index != REG_NONE)
 		low.index = guest_value(t, g->index, R11);
-	emit_lea(e, R10, low);
-	tail = emit_lookup(t, g->kind, (unsigned)(g->high - g->low));
+	tail = emit_lookup_at(t, low, g->kind, (unsigned)(g->high - g->low));
 	tail->group = true;
 	tail->read_first = g->read_first;
 	if (anchored(g))
-		emit_lea(e, RCX, mem_sum(RCX, R10));
+		emit_lea(e, RCX, mem_sum(RCX, tail->reg));
 	g->looked_up = true;
 	if (g->left && !t->rcx_free) {
 		emit_store(e, RCX, mem_gs(WORD(WORD_GROUP + p->group)));
@@ -461,25 +503,41 @@ static host_reg emit_group_value(struct translator *t, unsigned group)
 static struct host_mem emit_grouped(struct translator *t, const struct planned_access *p, int64_t disp)
 {
 	struct group *g = &t->group[p->group];
-	host_reg value = RCX, base = R10;
+	host_reg value = RCX;
 
 	g->left--;
 	if (!g->looked_up) {
 		emit_group_lookup(t, p);
 		t->rcx_group = p->group;
-		disp += p->offset - g->low;
 	} else {
 		t->bt->stats.shared++;
 		t->segment_accesses++;
 		value = emit_group_value(t, p->group);
-		if (anchored(g))
-			disp += p->offset - g->low;
-		else
-			base = host_of[g->base];
 	}
 	if (anchored(g))
-		return mem_at(value, (int32_t)disp);
-	return (struct host_mem){ .base = base, .index = value, .scale = 1, .disp = (int32_t)disp };
+		return mem_at(value, (int32_t)(disp + p->offset - g->low));
+	if (g->base == RSP)
+		disp += t->rsp_owed;
+	return (struct host_mem){ .base = host_of[g->base], .index = value, .scale = 1, .disp = (int32_t)disp };
+}
+
+/* The memory operand on its own, in 64-bit code. */
+static struct host_mem emit_single(struct translator *t, const struct insn *i, enum tlb_kind kind, unsigned size)
+{
+	struct host_mem m = { .base = REG_NONE, .index = REG_NONE, .scale = i->mem_scale ? i->mem_scale : 1,
+			      .disp = (int32_t)i->mem_disp };
+
+	if (i->mem_base == REG_RIP && t->b->code_page) { /* not the same everywhere */
+		emit_effective_address(t, i, R10, 0);
+		return translate_lookup(t, kind, size, false);
+	}
+	if (i->mem_base == REG_RIP || (i->mem_base == REG_NONE && i->mem_index == REG_NONE))
+		return emit_constant_lookup(t, kind, size, (uint64_t)i->mem_disp + (i->mem_base == REG_RIP ? next_rip(t, i) : 0));
+	if (i->mem_base != REG_NONE)
+		m.base = guest_value(t, i->mem_base, R10);
+	if (i->mem_index != REG_NONE)
+		m.index = guest_value(t, i->mem_index, R11);
+	return mem_sum(emit_lookup_at(t, m, kind, size)->reg, RCX);
 }
 
 static bool grouped(const struct translator *t, const struct planned_access *p)
@@ -493,6 +551,10 @@ bool access_operand(struct translator *t, const struct insn *i, enum tlb_kind ki
 
 	if (grouped(t, p)) {
 		*m = emit_grouped(t, p, i->mem_disp);
+		return true;
+	}
+	if (code64(t) && i->addrsize == 8 && i->mem_seg < FS && !i->mem_vsib && !i->evex_aaa) {
+		*m = emit_single(t, i, kind, size);
 		return true;
 	}
 	if (!translate_address(t, i, 0))
@@ -509,20 +571,127 @@ bool access_stack(struct translator *t, enum tlb_kind kind, unsigned size, int32
 		*m = emit_grouped(t, p, disp);
 		return true;
 	}
-	if (KEY_STACK_BITS(t->key) == 64)
-		emit_lea(t->e, R10, mem_at(HOST_OF_RSP, disp));
-	else if (KEY_STACK_BITS(t->key) == 32 && (t->key & KEY_FLAT_SS))
-		emit_lea32(t->e, R10, mem_at(HOST_OF_RSP, disp));
-	else
+	if (KEY_STACK_BITS(t->key) == 64) {
+		*m = mem_sum(emit_lookup_at(t, mem_at(HOST_OF_RSP, disp), kind, size)->reg, RCX);
+		return true;
+	}
+	if (KEY_STACK_BITS(t->key) != 32 || !(t->key & KEY_FLAT_SS))
 		return false; /* a stack that is not flat */
+	emit_lea32(t->e, R10, mem_at(HOST_OF_RSP, disp));
 	*m = translate_lookup(t, kind, size, false);
 	return true;
 }
 
+/* ---- RSP: moved once for several instructions ---- */
+
 void access_stack_move(struct translator *t, int32_t by)
 {
 	if (KEY_STACK_BITS(t->key) == 64)
-		emit_lea(t->e, HOST_OF_RSP, mem_at(HOST_OF_RSP, by));
+		t->rsp_owed += by;
 	else
 		emit_lea32(t->e, HOST_OF_RSP, mem_at(HOST_OF_RSP, by));
+}
+
+void access_stack_settle(struct translator *t)
+{
+	if (t->rsp_owed)
+		emit_lea(t->e, HOST_OF_RSP, mem_at(HOST_OF_RSP, t->rsp_owed));
+	t->rsp_owed = 0;
+}
+
+static bool is_gpr(const struct operand *o, unsigned reg) { return o->kind == OPERAND_GPR && o->reg == reg; }
+
+/* Between registers other than RSP: nothing to be looked up, nothing that faults. */
+static bool harmless(const struct insn *i)
+{
+	switch (i->id) {
+	case INSN_MOV: case INSN_MOVZX: case INSN_MOVSX: case INSN_MOVSXD: case INSN_LEA: case INSN_ADD: case INSN_SUB:
+	case INSN_AND: case INSN_OR: case INSN_XOR: case INSN_CMP: case INSN_TEST:
+		break;
+	default:
+		return false;
+	}
+	if (i->lock || insn_desc(i)->xlate != XLATE_IDENT ||
+	    (i->mem_index_of >= 0 && (i->id != INSN_LEA || i->mem_base == RSP)))
+		return false;
+	for (unsigned n = 0; n < i->operand_count; n++) {
+		const struct operand *o = &i->operand[n];
+
+		if (o->high8 || is_gpr(o, RSP) ||
+		    (o->kind != OPERAND_GPR && o->kind != OPERAND_IMM && (int)n != i->mem_index_of))
+			return false;
+	}
+	return true;
+}
+
+bool access_may_owe(const struct translator *t, unsigned n)
+{
+	const struct planned_access *p = &t->plan[n][ACCESS_STACK];
+	const struct insn *i = &t->insn[n];
+	const struct operand *o = &i->operand[0];
+
+	if (!code64(t))
+		return false;
+	if (n < t->quiet || harmless(i))
+		return true;
+	if (i->opsize != 8 || !grouped(t, p) || !t->group[p->group].looked_up)
+		return false;
+	switch (i->id) {
+	case INSN_PUSH:
+		return o->kind == OPERAND_IMM || (o->kind == OPERAND_GPR && o->reg != RSP);
+	case INSN_POP:
+		return o->kind == OPERAND_GPR && o->reg != RSP;
+	case INSN_CALL:
+		return o->kind == OPERAND_REL;
+	case INSN_RET:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The instruction behind the one that overwrites all flags which instruction n leaves, with none in between that could
+ * show them to anybody; 0: there is none. */
+static unsigned flags_dead_from(const struct translator *t, unsigned n)
+{
+	while (++n < t->count) {
+		const struct insn *i = &t->insn[n];
+
+		if (!access_may_owe(t, n) || (insn_eflags_read(i) & EF_ARITH) || (insn_desc(i)->flags & INSN_BRANCH))
+			return 0;
+		if ((insn_eflags_killed(i) & EF_ARITH) == EF_ARITH)
+			return n + 1;
+	}
+	return 0;
+}
+
+bool access_owe(struct translator *t, const struct insn *i)
+{
+	const struct operand *o = i->operand;
+	unsigned dead = t->insn_index + 1;
+	int64_t by = i->id == INSN_ADD ? i->imm : i->id == INSN_SUB ? -i->imm : i->mem_disp;
+
+	if (!code64(t) || !is_gpr(&o[0], RSP) || o[0].size != 8 || i->lock || by < -OFFSET_MAX || by > OFFSET_MAX ||
+	    emit_offset(t->e) == t->b->entry)
+		return false;
+	switch (i->id) {
+	case INSN_ADD:
+	case INSN_SUB:
+		if (o[1].kind != OPERAND_IMM)
+			return false;
+		dead = flags_dead_from(t, t->insn_index);
+		break;
+	case INSN_LEA:
+		if (i->mem_base != RSP || i->mem_index != REG_NONE || i->addrsize != 8)
+			return false;
+		break;
+	default:
+		return false;
+	}
+	if (!dead)
+		return false;
+	if (dead > t->quiet)
+		t->quiet = dead;
+	access_stack_move(t, (int32_t)by);
+	return true;
 }

@@ -206,7 +206,7 @@ enum {
 /* Where an instruction begins, both sides. */
 struct mark {
 	uint16_t host;   /* from the block's entry */
-	uint16_t commit; /* until there nothing of the guest has changed: its look-ups */
+	uint16_t commit; /* until there nothing of the guest has changed: its look-ups. Less than host: nobody may stop here */
 	uint16_t guest;  /* from the block's RIP */
 };
 
@@ -461,6 +461,8 @@ struct tail {
 	uint16_t size;    /* TAIL_MISS */
 	bool write, no_fill;
 	bool group, read_first; /* of a group; that is looked up for writing by an access that reads */
+	host_reg reg;     /* TAIL_MISS: where the address is; REG_NONE: it is */
+	uint64_t address;
 	uint16_t insn;
 	uint32_t site;    /* rel32 to patch to the tail; 0: none */
 	uint32_t retry;   /* TAIL_MISS, TAIL_CALLOUT: where to go on; 0: the call is not here */
@@ -524,6 +526,8 @@ struct translator {
 	uint8_t rcx_group;     /* the group whose look-up rcx has; GROUP_NONE: none */
 	uint8_t r10_group;     /* the same for r10; never the only place that has it */
 	bool rcx_free, r10_free; /* the instruction being translated uses them for nothing but that */
+	int32_t rsp_owed;      /* RSP is r15 and that: until access_stack_settle, and nothing may see r15 meanwhile */
+	unsigned quiet;        /* instructions before this one leave flags that are not the guest's to the one behind them */
 	/* What is counted from here to the next conditional branch, when it is: where in the code it goes. */
 	uint8_t *count_insns, *count_accesses;
 	unsigned segment_insns, segment_accesses;
@@ -573,7 +577,12 @@ bool access_shared_beyond(const struct translator *t, unsigned count);
 bool access_operand(struct translator *t, const struct insn *insn, enum tlb_kind kind, unsigned size, struct host_mem *m);
 /* The same for the stack at rSP + disp. */
 bool access_stack(struct translator *t, enum tlb_kind kind, unsigned size, int32_t disp, struct host_mem *m);
-void access_stack_move(struct translator *t, int32_t by); /* rSP += by */
+void access_stack_move(struct translator *t, int32_t by); /* rSP += by; settled later */
+void access_stack_settle(struct translator *t); /* the register has what it should */
+/* Can instruction n be translated with something owed, and nothing happen in it that would be seen? */
+bool access_may_owe(const struct translator *t, unsigned n);
+/* ADD, SUB or LEA that changes RSP by a constant, and whose flags nobody will see: owed, without any code. */
+bool access_owe(struct translator *t, const struct insn *insn);
 /* Before an instruction, and behind it, if it was translated. */
 void access_begin_insn(struct translator *t, const struct insn *insn);
 void access_end_insn(struct translator *t);

@@ -445,6 +445,7 @@ static bool call_looked_up(struct translator *t, const struct insn *i)
 	emit_call_probe(t, i);
 	if (!push_rip(t, i->opsize, next_rip(t, i)))
 		return false;
+	access_stack_settle(t);
 	emit_call_mem(t->e, mem_gs(WORD(WORD_TMP)));
 	emit_landing(t, next_rip(t, i));
 	t->ended = true;
@@ -462,6 +463,7 @@ static bool call(struct translator *t, const struct insn *i)
 		if (!branch_target(t, i, &target))
 			return false;
 		if (t->b->code_page && (target & PAGE_MASK)) { /* out of the page: it may be to no canonical address */
+			access_stack_settle(t);
 			access_release_rcx(t);
 			emit_rip(t, R10, target);
 			if (has_return_stack(t) && !only_pushes(i) && t->callout_count < CALLOUTS_MAX)
@@ -470,6 +472,7 @@ static bool call(struct translator *t, const struct insn *i)
 		}
 		if (!push_rip(t, size, next_rip(t, i)))
 			return false;
+		access_stack_settle(t);
 		if (has_return_stack(t) && !only_pushes(i)) {
 			emit_call(t, target);
 			emit_landing(t, next_rip(t, i));
@@ -489,6 +492,7 @@ static bool call(struct translator *t, const struct insn *i)
 	emit_store(t->e, R10, mem_gs(WORD(WORD_TMP)));
 	if (!push_rip(t, size, next_rip(t, i)))
 		return false;
+	access_stack_settle(t);
 	emit_load(t->e, R10, mem_gs(WORD(WORD_TMP)));
 	emit_indirect(t, i, (int)size);
 	return true;
@@ -506,6 +510,7 @@ static bool ret(struct translator *t, const struct insn *i)
 	if (size == 2)
 		emit_movzx16(e, R10, R10);
 	access_stack_move(t, (int32_t)(size + pops));
+	access_stack_settle(t);
 	if (has_return_stack(t) && !(t->insn_index && stores_top(&t->insn[t->insn_index - 1])))
 		emit_return(t, -(int)(size + pops));
 	else

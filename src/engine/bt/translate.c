@@ -415,6 +415,22 @@ static void emit_callout_tail(struct translator *t, const struct tail *tail)
 	emit_jmp_to(t->e, tail->retry);
 }
 
+static void emit_miss_tail(struct translator *t, const struct tail *tail)
+{
+	struct emitter *e = t->e;
+
+	if (tail->reg == REG_NONE)
+		emit_mov_imm(e, R10, tail->address);
+	else if (tail->reg != R10)
+		emit_mov(e, 8, R10, tail->reg);
+	if (tail->group)
+		emit_crossing(t, tail->size);
+	emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first, tail->insn));
+	emit_mov_imm(e, R11, t->id);
+	emit_call_to(e, t->bt->miss);
+	emit_jmp_to(e, tail->retry);
+}
+
 static void emit_tail(struct translator *t, const struct tail *tail)
 {
 	struct link *l = &t->bt->links[t->b->links + tail->link];
@@ -427,13 +443,7 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		patch32(e->base, tail->site, emit_offset(e));
 	switch (tail->kind) {
 	case TAIL_MISS:
-		if (tail->group)
-			emit_crossing(t, tail->size);
-		emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first,
-					       tail->insn));
-		emit_mov_imm(e, R11, t->id);
-		emit_call_to(e, t->bt->miss);
-		emit_jmp_to(e, tail->retry);
+		emit_miss_tail(t, tail);
 		break;
 	case TAIL_LINK:
 		l->site = tail->site;
@@ -534,11 +544,12 @@ static bool emit_insn(struct translator *t, const struct insn *i)
 static void translate_insn(struct translator *t, const struct insn *i, bool in_shadow)
 {
 	unsigned tails = t->tail_count, links = t->b->link_count;
+	int32_t owed = t->rsp_owed;
 	uint8_t *p;
 
 	access_begin_insn(t, i);
 	p = t->e->p;
-	if (emit_insn(t, i)) {
+	if (access_owe(t, i) || emit_insn(t, i)) {
 		access_end_insn(t);
 		if (insn_desc(i)->xlate == XLATE_IDENT)
 			t->bt->stats.ident++;
@@ -548,6 +559,8 @@ static void translate_insn(struct translator *t, const struct insn *i, bool in_s
 		return;
 	}
 	t->e->p = p;
+	t->rsp_owed = owed;
+	access_stack_settle(t);
 	t->commit = emit_offset(t->e);
 	t->tail_count = tails;
 	t->b->link_count = (uint8_t)links;
@@ -714,12 +727,15 @@ static void emit_block(struct translator *t)
 			break;
 		}
 		struct mark *mark = &t->bt->marks[b->marks + t->insn_index];
+		if (!access_may_owe(t, t->insn_index))
+			access_stack_settle(t);
+		bool unseen = t->rsp_owed || t->insn_index < t->quiet;
 		t->commit = emit_offset(e);
 		*mark = (struct mark){ .host = (uint16_t)(t->commit - b->entry), .guest = t->offset[t->insn_index] };
 		if (window)
 			b->shadowed |= 1ull << t->insn_index;
 		translate_insn(t, i, window);
-		mark->commit = (uint16_t)(t->commit - b->entry);
+		mark->commit = unseen ? (uint16_t)(mark->host - 1) : (uint16_t)(t->commit - b->entry);
 		if (window && !t->ended) {
 			access_release_rcx(t);
 			inline_after_sti(t);
@@ -738,6 +754,7 @@ static void emit_block(struct translator *t)
 			end = t->offset[n] + t->insn[n].len;
 	b->len = (uint16_t)(end - b->len2);
 	t->insn_index = last;
+	access_stack_settle(t);
 	if (!t->ended)
 		emit_goto(t, wrap_rip(t, b->rip + t->offset[last] + t->insn[last].len), t->key);
 	emit_tails(t);
@@ -759,6 +776,8 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->count = t->tail_count = t->callout_count = 0;
 	__builtin_memset(t->again, 0, sizeof(t->again));
 	t->ended = false;
+	t->rsp_owed = 0;
+	t->quiet = 0;
 	t->b = cache_begin(bt);
 	if (key_any_rip(key)) {
 		t->b->code_page = (uint16_t)cache_code_page(bt->vm, offset);
