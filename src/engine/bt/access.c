@@ -14,6 +14,7 @@
 
 #define SPAN_MAX 512
 #define OFFSET_MAX (1 << 20)
+#define QUIET_MAX 4u /* instructions that flags may be wrong for: so many that their code is shorter than INSN_CODE_MAX */
 
 /* ---- addresses ---- */
 
@@ -624,7 +625,8 @@ static bool harmless(const struct insn *i)
 	return true;
 }
 
-bool access_may_owe(const struct translator *t, unsigned n)
+/* Can instruction n run with something owed, and nothing happen in it that would be seen? */
+static bool unobserved(const struct translator *t, unsigned n)
 {
 	const struct planned_access *p = &t->plan[n][ACCESS_STACK];
 	const struct insn *i = &t->insn[n];
@@ -654,10 +656,10 @@ bool access_may_owe(const struct translator *t, unsigned n)
  * show them to anybody; 0: there is none. */
 static unsigned flags_dead_from(const struct translator *t, unsigned n)
 {
-	while (++n < t->count) {
+	for (unsigned end = n + QUIET_MAX; n < end && ++n < t->count;) {
 		const struct insn *i = &t->insn[n];
 
-		if (!access_may_owe(t, n) || (insn_eflags_read(i) & EF_ARITH) || (insn_desc(i)->flags & INSN_BRANCH))
+		if (!unobserved(t, n) || (insn_eflags_read(i) & EF_ARITH) || (insn_desc(i)->flags & INSN_BRANCH))
 			return 0;
 		if ((insn_eflags_killed(i) & EF_ARITH) == EF_ARITH)
 			return n + 1;
@@ -665,30 +667,48 @@ static unsigned flags_dead_from(const struct translator *t, unsigned n)
 	return 0;
 }
 
-bool access_owe(struct translator *t, const struct insn *i)
+/* Does instruction n change RSP by a constant, and nothing else that is ever seen? From where on its flags are dead;
+ * 0: it does not. */
+static unsigned moves_rsp(const struct translator *t, unsigned n, int64_t *by)
 {
+	const struct insn *i = &t->insn[n];
 	const struct operand *o = i->operand;
-	unsigned dead = t->insn_index + 1;
-	int64_t by = i->id == INSN_ADD ? i->imm : i->id == INSN_SUB ? -i->imm : i->mem_disp;
 
-	if (!code64(t) || !is_gpr(&o[0], RSP) || o[0].size != 8 || i->lock || by < -OFFSET_MAX || by > OFFSET_MAX ||
-	    emit_offset(t->e) == t->b->entry)
-		return false;
+	if (!code64(t) || !is_gpr(&o[0], RSP) || o[0].size != 8 || i->lock)
+		return 0;
 	switch (i->id) {
 	case INSN_ADD:
 	case INSN_SUB:
 		if (o[1].kind != OPERAND_IMM)
-			return false;
-		dead = flags_dead_from(t, t->insn_index);
+			return 0;
+		*by = i->id == INSN_ADD ? i->imm : -i->imm;
 		break;
 	case INSN_LEA:
 		if (i->mem_base != RSP || i->mem_index != REG_NONE || i->addrsize != 8)
-			return false;
+			return 0;
+		*by = i->mem_disp;
 		break;
 	default:
-		return false;
+		return 0;
 	}
-	if (!dead)
+	if (*by < -OFFSET_MAX || *by > OFFSET_MAX)
+		return 0;
+	return i->id == INSN_LEA ? n + 1 : flags_dead_from(t, n);
+}
+
+bool access_may_owe(const struct translator *t, unsigned n)
+{
+	int64_t by;
+
+	return unobserved(t, n) || moves_rsp(t, n, &by);
+}
+
+bool access_owe(struct translator *t)
+{
+	unsigned dead;
+	int64_t by;
+
+	if (emit_offset(t->e) == t->b->entry || !(dead = moves_rsp(t, t->insn_index, &by)))
 		return false;
 	if (dead > t->quiet)
 		t->quiet = dead;

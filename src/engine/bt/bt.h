@@ -582,7 +582,7 @@ void access_stack_settle(struct translator *t); /* the register has what it shou
 /* Can instruction n be translated with something owed, and nothing happen in it that would be seen? */
 bool access_may_owe(const struct translator *t, unsigned n);
 /* ADD, SUB or LEA that changes RSP by a constant, and whose flags nobody will see: owed, without any code. */
-bool access_owe(struct translator *t, const struct insn *insn);
+bool access_owe(struct translator *t);
 /* Before an instruction, and behind it, if it was translated. */
 void access_begin_insn(struct translator *t, const struct insn *insn);
 void access_end_insn(struct translator *t);

@@ -549,7 +549,7 @@ static void translate_insn(struct translator *t, const struct insn *i, bool in_s
 
 	access_begin_insn(t, i);
 	p = t->e->p;
-	if (access_owe(t, i) || emit_insn(t, i)) {
+	if (access_owe(t) || emit_insn(t, i)) {
 		access_end_insn(t);
 		if (insn_desc(i)->xlate == XLATE_IDENT)
 			t->bt->stats.ident++;
@@ -722,7 +722,8 @@ static void emit_block(struct translator *t)
 		const struct insn *i = &t->insn[t->insn_index];
 
 		t->rip = wrap_rip(t, b->rip + t->offset[t->insn_index]);
-		if (emit_offset(e) - b->begin + t->tail_count * 96 + INSN_CODE_MAX * 2 > BLOCK_CODE_MAX && !window) {
+		if (emit_offset(e) - b->begin + t->tail_count * 96 + INSN_CODE_MAX * 2 > BLOCK_CODE_MAX && !window &&
+		    t->insn_index >= t->quiet) {
 			t->count = t->insn_index;
 			break;
 		}
