@@ -51,7 +51,7 @@ else
 fi
 if ! grep -qx kvm <<<"$engines"; then
 	reason=$(sed -n 's/^ringside: engine [a-z]* (not kvm: \(.*\))$/\1/p' "$tmp/err")
-	refused "--engine kvm where it is not fit" 1 "--engine kvm: .*${reason%%;*}" run --kernel "$tmp/off" --memory 64M --engine kvm
+	refused "--engine kvm where it is not fit" 1 "--engine kvm: .*${reason%%[(;]*}" run --kernel "$tmp/off" --memory 64M --engine kvm
 fi
 
 # A guest that only touches nothing must not keep Ringside from ending.
