@@ -25,20 +25,18 @@
 static int supported(const struct kvm_host *host, struct cpuid_table *limit)
 {
 	static const uint32_t wanted[] = { 0x1, 0x7, 0xd, 0x80000001, 0x80000007, 0x80000008, 0x80000021 };
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[SUPPORTED_MAX];
-	} all = { .head.nent = SUPPORTED_MAX };
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr = { .head.nmsrs = 1, .entry.index = MSR_ARCH_CAPABILITIES };
+	union {
+		struct kvm_cpuid2 list;
+		uint8_t room[sizeof(struct kvm_cpuid2) + SUPPORTED_MAX * sizeof(struct kvm_cpuid_entry2)];
+	} all = { .list.nent = SUPPORTED_MAX };
+	union kvm_one_msr msr = { .list.nmsrs = 1 };
 
+	msr.list.entries[0].index = MSR_ARCH_CAPABILITIES;
 	memset(limit, 0, sizeof(*limit));
 	if (ioctl(host->fd, KVM_GET_SUPPORTED_CPUID, &all) < 0)
 		return -errno;
-	for (unsigned i = 0; i < all.head.nent; i++) {
-		const struct kvm_cpuid_entry2 *e = &all.entry[i];
+	for (unsigned i = 0; i < all.list.nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &all.list.entries[i];
 
 		for (unsigned k = 0; k < sizeof(wanted) / sizeof(wanted[0]); k++)
 			if (e->function == wanted[k] && e->index < 2 && limit->count < CPUID_ENTRIES_MAX)
@@ -49,7 +47,7 @@ static int supported(const struct kvm_host *host, struct cpuid_table *limit)
 				};
 	}
 	if (ioctl(host->fd, KVM_GET_MSRS, &msr) == 1)
-		limit->arch_capabilities = msr.entry.data;
+		limit->arch_capabilities = msr.list.entries[0].data;
 	return 0;
 }
 
@@ -98,10 +96,10 @@ int kvm_set_cpuid(struct kvm_vcpu *k)
 {
 	const struct cpuid_table *t = k->cpu->cpuid;
 	struct cpuid_table limited = *t;
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[CPUID_ENTRIES_MAX + 1];
-	} all = { .head.nent = t->count };
+	union {
+		struct kvm_cpuid2 list;
+		uint8_t room[sizeof(struct kvm_cpuid2) + (CPUID_ENTRIES_MAX + 1) * sizeof(struct kvm_cpuid_entry2)];
+	} all = { .list.nent = t->count };
 	int r = kvm_limit_cpuid(k->vm, &limited);
 
 	if (r < 0)
@@ -111,15 +109,15 @@ int kvm_set_cpuid(struct kvm_vcpu *k)
 	for (unsigned i = 0; i < t->count; i++) {
 		const struct cpuid_entry *e = &t->entry[i];
 
-		all.entry[i] = (struct kvm_cpuid_entry2){
+		all.list.entries[i] = (struct kvm_cpuid_entry2){
 			.function = e->leaf, .index = e->subleaf,
 			.flags = e->has_subleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
 			.eax = e->eax, .ebx = e->ebx, .ecx = e->ecx, .edx = e->edx,
 		};
-		own_bits(&all.entry[i], k->cpu->index);
+		own_bits(&all.list.entries[i], k->cpu->index);
 	}
 	/* Levels of the topology that are not there have the APIC ID all the same. */
-	all.entry[all.head.nent++] = (struct kvm_cpuid_entry2){
+	all.list.entries[all.list.nent++] = (struct kvm_cpuid_entry2){
 		.function = 0xb, .index = 2, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ecx = 2, .edx = k->cpu->index,
 	};
 	if (ioctl(k->fd, KVM_SET_CPUID2, &all) < 0)

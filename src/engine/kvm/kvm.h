@@ -28,6 +28,11 @@ struct kvm_host {
 	bool sregs2, exit_on_emulation_failure;
 };
 
+union kvm_one_msr {
+	struct kvm_msrs list;
+	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
+
 struct kvm_vm {
 	const struct kvm_host *host;
 	int fd;

@@ -211,53 +211,53 @@ static void load_pdptes(struct kvm_vcpu *k)
 
 /* ---- MSRs, time ---- */
 
-struct msr_list {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entry[MSRS];
+union msr_list {
+	struct kvm_msrs list;
+	uint8_t room[sizeof(struct kvm_msrs) + MSRS * sizeof(struct kvm_msr_entry)];
 };
 
-/* `list` with the numbers of those that the guest has; which[]: their rows. */
-static void list_msrs(const struct cpu *cpu, struct msr_list *list, unsigned which[MSRS])
+/* The numbers of those that the guest has; which[]: their rows. */
+static void list_msrs(const struct cpu *cpu, union msr_list *all, unsigned which[MSRS])
 {
-	memset(list, 0, sizeof(*list));
+	memset(all, 0, sizeof(*all));
 	for (unsigned i = 0; i < MSRS; i++)
 		if (cpu_has(cpu, msrs[i].feature)) {
-			which[list->head.nmsrs] = i;
-			list->entry[list->head.nmsrs++].index = msrs[i].msr;
+			which[all->list.nmsrs] = i;
+			all->list.entries[all->list.nmsrs++].index = msrs[i].msr;
 		}
 }
 
 /* KVM says how many it did: the next one is wrong. */
-static int check_msrs(struct kvm_vcpu *k, const struct msr_list *list, int done, const char *name)
+static int check_msrs(struct kvm_vcpu *k, const union msr_list *all, int done, const char *name)
 {
 	char what[48];
 
-	if (done == (int)list->head.nmsrs)
+	if (done == (int)all->list.nmsrs)
 		return 0;
-	snprintf(what, sizeof(what), "%s, MSR %#x", name, done < 0 ? 0 : list->entry[done].index);
+	snprintf(what, sizeof(what), "%s, MSR %#x", name, done < 0 ? 0 : all->list.entries[done].index);
 	return kvm_fail(k, what, done < 0 ? errno : EINVAL);
 }
 
 static int store_msrs(struct kvm_vcpu *k)
 {
-	struct msr_list list;
+	union msr_list all;
 	unsigned which[MSRS];
 
-	list_msrs(k->cpu, &list, which);
-	for (unsigned n = 0; n < list.head.nmsrs; n++)
-		list.entry[n].data = *field(k->cpu, which[n]);
-	return check_msrs(k, &list, ioctl(k->fd, KVM_SET_MSRS, &list), "KVM_SET_MSRS");
+	list_msrs(k->cpu, &all, which);
+	for (unsigned n = 0; n < all.list.nmsrs; n++)
+		all.list.entries[n].data = *field(k->cpu, which[n]);
+	return check_msrs(k, &all, ioctl(k->fd, KVM_SET_MSRS, &all), "KVM_SET_MSRS");
 }
 
 static int load_msrs(struct kvm_vcpu *k)
 {
-	struct msr_list list;
+	union msr_list all;
 	unsigned which[MSRS];
 
-	list_msrs(k->cpu, &list, which);
-	RETURN_IF(check_msrs(k, &list, ioctl(k->fd, KVM_GET_MSRS, &list), "KVM_GET_MSRS"));
-	for (unsigned n = 0; n < list.head.nmsrs; n++)
-		*field(k->cpu, which[n]) = list.entry[n].data;
+	list_msrs(k->cpu, &all, which);
+	RETURN_IF(check_msrs(k, &all, ioctl(k->fd, KVM_GET_MSRS, &all), "KVM_GET_MSRS"));
+	for (unsigned n = 0; n < all.list.nmsrs; n++)
+		*field(k->cpu, which[n]) = all.list.entries[n].data;
 	return 0;
 }
 
@@ -267,15 +267,13 @@ int kvm_store_tsc_offset(struct kvm_vcpu *k)
 	struct kvm_device_attr attr = {
 		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uint64_t)(uintptr_t)&offset,
 	};
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr = { .head.nmsrs = 1, .entry.index = MSR_TSC };
+	union kvm_one_msr msr = { .list.nmsrs = 1 };
 
 	if (!k->tsc_by_msr && ioctl(k->fd, KVM_SET_DEVICE_ATTR, &attr) < 0)
 		k->tsc_by_msr = true; /* before Linux 5.16 */
 	if (k->tsc_by_msr) {
-		msr.entry.data = k->cpu->env->tsc(k->cpu->env_opaque) + offset;
+		msr.list.entries[0].index = MSR_TSC;
+		msr.list.entries[0].data = k->cpu->env->tsc(k->cpu->env_opaque) + offset;
 		if (ioctl(k->fd, KVM_SET_MSRS, &msr) != 1)
 			return kvm_fail(k, "KVM_SET_MSRS, TSC", errno);
 	}
