@@ -46,6 +46,7 @@ struct block {
 	struct list queue, ended; /* under lock */
 	unsigned idle, workers;   /* under lock */
 	unsigned writers;         /* under lock: workers at a write */
+	unsigned gone;            /* under lock, while closing: workers that have nothing to do any more */
 	bool closing;             /* under lock */
 	struct list pending;      /* under lock: for the ring */
 	pthread_mutex_t ring_lock;
@@ -163,7 +164,11 @@ static void *worker_main(void *opaque)
 		b->writers -= writes;
 		end(b, r, result);
 	}
+	bool last = ++b->gone == b->workers;
 	pthread_mutex_unlock(&b->lock);
+	/* Also what was said to be unsafe. A worker does it, who may connect to a server again. */
+	if (last && !b->readonly)
+		b->image->ops->flush(b->image);
 	return NULL;
 }
 
@@ -545,11 +550,8 @@ void block_close(struct block *b)
 		loop_work_cancel(b->loop, &b->ring_work);
 		uring_free(b->uring);
 	}
-	if (b->image) {
-		if (!b->readonly)
-			b->image->ops->flush(b->image); /* also what was said to be unsafe */
+	if (b->image)
 		b->image->ops->close(b->image);
-	}
 	pthread_cond_destroy(&b->ended_one);
 	pthread_cond_destroy(&b->work);
 	pthread_mutex_destroy(&b->ring_lock);

@@ -133,6 +133,18 @@ t_index: mov target, %rax
 	lea -64(%rax), %rax
 	mov (%rax,%rcx,8), %edx
 	int3
+t_fill:	mov $0x7f0000000ff0, %rdi
+	movq $1, (%rdi) /* a TLB has it then */
+	mov $0x2000000000000002, %rcx
+	rep stosq
+	int3
+t_copy:	mov $0x7f0000000ff0, %rdi
+	movq $1, (%rdi)
+	mov $page, %esi
+	mov (%rsi), %rax
+	mov $0x2000000000000002, %rcx
+	rep movsq
+	int3
 	/* and where it faults: at the address itself; a byte behind; 8 below; as a fetch there */
 	.data
 	.balign 4
@@ -291,6 +303,21 @@ test_main:
 	dec %ebx
 	jnz 1b
 	VERDICT "every access to what is not mapped faults, and there"
+
+	/* -- strings whose length in bytes wraps round to little: as far as there is memory */
+	movq $page + ALL, all_pt
+	mov %cr3, %rax
+	mov %rax, %cr3
+.irp where, t_fill, t_copy
+	movq $0, page + 0xff0
+	TRY \where, U
+	CHECK4 "\where with a length that wraps: a page fault", tr_vec, $VPF
+	mov $0x7f0000001000, %rax
+	CHECK "\where: where the memory ends", tr_cr2, %rax
+	mov $0x2000000000000000, %rax
+	CHECK "\where: what is left of the count", tr_cx, %rax
+.endr
+	VERDICT "nothing else was written"
 
 	/* -- everything is mapped to one page: it is what is read, and what is written */
 	mov $ALL, %eax

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <sched.h>
@@ -11,6 +12,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -20,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "block/uring.h"
 #include "check.h"
 #include "sandbox/sandbox.h"
 
@@ -379,6 +382,20 @@ static void test_kept(void)
 	CHECK_EQ(status, 0);
 }
 
+/* A disk's ring takes reads and writes only, and nothing can be registered with it: no filter sees what it does. */
+static void test_ring(void)
+{
+	struct uring *u = uring_new();
+	int event = eventfd(0, 0);
+
+	if (u)
+		CHECK_EQ(io_uring_register((unsigned)uring_fd(u), IORING_REGISTER_EVENTFD, &event, 1), -EACCES);
+	else
+		printf("# no io_uring here: it is not tested\n");
+	close(event);
+	uring_free(u);
+}
+
 int main(void)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -403,6 +420,7 @@ int main(void)
 	test_ordinary();
 	test_given();
 	test_kept();
+	test_ring();
 	unlink(path_shared);
 	unlink(path_outside);
 	unlink(path_secret);
