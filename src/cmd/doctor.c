@@ -123,7 +123,7 @@ static bool engines_here(void)
 
 		*why = '\0';
 		if (engines[i]->probe)
-			r = engines[i]->probe(why, sizeof(why));
+			r = engine_probe(engines[i], why, sizeof(why));
 		if (r < 0) {
 			lacks(engines[i]->name, engine_advice(r), "%s", why);
 			continue;

@@ -123,7 +123,7 @@ static int choose_engine(struct vm_config *config, char *chosen, size_t size)
 			snprintf(chosen, size, "engine %s%s%s%s", config->engine->name, *why ? " (not " : "", why, *why ? ")" : "");
 		else
 			fprintf(stderr, "ringside run: no engine runs here: %s\n", why);
-	} else if (config->engine->probe && config->engine->probe(why, sizeof(why)) < 0) {
+	} else if (engine_probe(config->engine, why, sizeof(why)) < 0) {
 		fprintf(stderr, "ringside run: --engine %s: %s\n", config->engine->name, why);
 		return -EOPNOTSUPP;
 	}

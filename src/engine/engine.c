@@ -1,6 +1,6 @@
 /*
- * The engines that there are, best first, and how to find one: by name, or by what this host is fit for. Constant; any
- * thread, but for engine_choose.
+ * The engines that there are, best first, and how to find one: by name, or by what this host is fit for. Any thread,
+ * but for what probes.
  */
 #include "engine/engine.h"
 
@@ -16,11 +16,45 @@ const struct engine *engine_find(const char *name)
 	return NULL;
 }
 
+/* What probes have said in this process. */
+static struct {
+	bool asked;
+	int result;
+	char why[200];
+} verdict[sizeof(engines) / sizeof(engines[0])];
+
+int engine_probe(const struct engine *engine, char *why, size_t size)
+{
+	unsigned i;
+
+	*why = '\0';
+	if (!engine->probe)
+		return 0;
+	for (i = 0; engines[i] && engines[i] != engine; i++)
+		;
+	if (!verdict[i].asked)
+		verdict[i].result = engine->probe(verdict[i].why, sizeof(verdict[i].why));
+	verdict[i].asked = true;
+	if (verdict[i].result < 0)
+		snprintf(why, size, "%s", verdict[i].why);
+	return verdict[i].result;
+}
+
+bool engine_found_fit(const struct engine *engine)
+{
+	char why[200];
+
+	for (unsigned i = 0; engine->device && engines[i]; i++)
+		if (engines[i] == engine)
+			return verdict[i].asked && verdict[i].result == 0;
+	return !engine->probe || engine->probe(why, sizeof(why)) == 0;
+}
+
 bool engine_runs_here(const struct engine *engine)
 {
 	char why[200];
 
-	return !engine->probe || engine->probe(why, sizeof(why)) == 0;
+	return engine_probe(engine, why, sizeof(why)) == 0;
 }
 
 const struct engine *engine_choose(char *why, size_t size)
@@ -30,7 +64,7 @@ const struct engine *engine_choose(char *why, size_t size)
 
 	*why = '\0';
 	for (unsigned i = 0; engines[i]; i++) {
-		if (!engines[i]->probe || engines[i]->probe(reason, sizeof(reason)) == 0)
+		if (engine_probe(engines[i], reason, sizeof(reason)) == 0)
 			return engines[i];
 		len += (size_t)snprintf(why + len, len < size ? size - len : 0, "%s%s: %s", len ? "; " : "", engines[i]->name, reason);
 	}

@@ -52,7 +52,11 @@ struct engine {
 extern const struct engine engine_interp, engine_bt, engine_check, engine_kvm;
 const struct engine *engine_find(const char *name); /* NULL: unknown */
 extern const struct engine *const engines[];        /* NULL-terminated, best first */
-bool engine_runs_here(const struct engine *engine); /* as its probe says */
+/* What its probe says; the first time it is asked, on the main thread before there are others, and remembered. */
+int engine_probe(const struct engine *engine, char *why, size_t size);
+bool engine_runs_here(const struct engine *engine);
+/* Any thread: this host is fit for it; of an engine with a device only if that was found out before. */
+bool engine_found_fit(const struct engine *engine);
 /* The best engine that this host is fit for, as probe says it; `why` gets "NAME: why not" of those that are better. */
 const struct engine *engine_choose(char *why, size_t size);
 

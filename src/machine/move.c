@@ -110,6 +110,12 @@ bool vm_move(struct vm *vm, const struct engine *to, const char **error)
 
 	if (vm->held)
 		return refuse(error, "the machine is being moved already");
+	if (!engine_found_fit(to)) {
+		snprintf(error_line, sizeof error_line,
+			 "this host was not found fit for engine %s when Ringside began: that is tried with --engine %s or auto",
+			 to->name, to->name);
+		return refuse(error, error_line);
+	}
 	if (to->cpus_max && vm->vcpu_count > to->cpus_max) {
 		snprintf(error_line, sizeof error_line, "engine %s runs at most %u vCPU%s, and the machine has %u", to->name,
 			 to->cpus_max, to->cpus_max == 1 ? "" : "s", vm->vcpu_count);
@@ -125,6 +131,11 @@ bool vm_move(struct vm *vm, const struct engine *to, const char **error)
 	if (r == 0) {
 		vm->moves++;
 		return true;
+	}
+	if (r == -EOPNOTSUPP) {
+		snprintf(error_line, sizeof error_line,
+			 "the guest was shown a processor that engine %s does not have here: begin with --engine %s", to->name, to->name);
+		return refuse(error, error_line);
 	}
 	if (r == -EBUSY)
 		return refuse(error, "a device is in the middle of writing to memory, which the engine has to see: try again");

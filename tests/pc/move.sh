@@ -1,10 +1,10 @@
 # Debian moved between engines while it works on its disk and its network: transfers are under way at every move.
 debian_down
 debian_disk
-debian_start_kernel --cpus 1 --qmp "unix:$tmp/qmp"
+debian_start_kernel --cpus 1 --qmp "tcp:127.0.0.1:$((port + 1))"
 debian_login_prompt && debian_ssh_ready
 check "move: Debian" $?
-python3 tests/boot/move.py "$tmp/qmp" bt:1 interp:0.1 check:0.05 >"$tmp/moves" 2>&1 &
+tests/boot/move $((port + 1)) bt:1 interp:0.1 check:0.05 >"$tmp/moves" 2>&1 &
 mover=$!
 in_debian 180 'cd /var/tmp; for i in 1 2 3; do seq $i 500000 >numbers; sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum <numbers; done'
 [ "$reply" = "$(for i in 1 2 3; do seq $i 500000 | sha256sum; done)" ]
