@@ -219,7 +219,7 @@ struct block {
 	uint32_t cold_begin, cold_end;
 	uint32_t marks, links; /* first of each, in the region's pools */
 	uint32_t hash_next;
-	uint32_t page_next[2]; /* in the list of the first, the second page */
+	uint32_t page_next[2], page_prev[2]; /* in the list of the first, the second page; 0: none */
 	uint32_t incoming;     /* links that were patched to come here: global link number + 1 */
 	uint16_t len, len2;    /* guest bytes in the first, the second page */
 	uint16_t code_page;    /* index of its struct code_page; 0: rip is an address */

@@ -230,10 +230,15 @@ static unsigned page_slot(const struct block *b, uint64_t page) { return (b->off
 
 static void page_insert(struct bt_vm *vm, uint32_t id, uint64_t offset)
 {
+	uint64_t page = offset & PAGE_MASK;
 	struct block *b = vm_block(vm, id);
-	uint32_t *head = page_of(vm, offset);
+	uint32_t *head = page_of(vm, page);
+	unsigned slot = page_slot(b, page);
 
-	b->page_next[page_slot(b, offset & PAGE_MASK)] = *head;
+	b->page_next[slot] = *head;
+	b->page_prev[slot] = 0;
+	if (*head)
+		vm_block(vm, *head)->page_prev[page_slot(vm_block(vm, *head), page)] = id;
 	*head = id;
 }
 
@@ -246,12 +251,15 @@ void cache_unwatch(struct bt_vm *vm, uint64_t offset)
 static void page_remove(struct bt_vm *vm, uint32_t id, uint64_t offset)
 {
 	uint64_t page = offset & PAGE_MASK;
-	uint32_t *p = page_of(vm, page);
+	const struct block *b = vm_block(vm, id);
+	uint32_t next = b->page_next[page_slot(b, page)], prev = b->page_prev[page_slot(b, page)];
 
-	while (*p && *p != id)
-		p = &vm_block(vm, *p)->page_next[page_slot(vm_block(vm, *p), page)];
-	if (*p)
-		*p = vm_block(vm, id)->page_next[page_slot(vm_block(vm, id), page)];
+	if (next)
+		vm_block(vm, next)->page_prev[page_slot(vm_block(vm, next), page)] = prev;
+	if (prev)
+		vm_block(vm, prev)->page_next[page_slot(vm_block(vm, prev), page)] = next;
+	else
+		*page_of(vm, page) = next;
 	cache_unwatch(vm, page);
 }
 
