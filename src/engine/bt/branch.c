@@ -125,7 +125,6 @@ static void note_page(struct bt *bt, uint64_t linear)
 void page_bind(struct bt *bt, const struct block *b, uint64_t linear)
 {
 	struct code_page *page = &bt->cpu->branch_cache->page[b->code_page];
-	bool global;
 
 	if (__builtin_expect(page->linear_plus_1 == linear + 1, 1))
 		return;
@@ -135,12 +134,11 @@ void page_bind(struct bt *bt, const struct block *b, uint64_t linear)
 	}
 	__atomic_store_n(&page->linear_plus_1, linear + 1, __ATOMIC_SEQ_CST);
 	page->minus_linear = -linear;
-	global = fetched_global(bt->cpu, linear);
 	if (bt->pages_filled < BRANCH_RECENT)
-		context_of(bt)->page[bt->pages_filled] = (struct saved_page){ linear, b->code_page, global };
+		context_of(bt)->page[bt->pages_filled] = (struct saved_page){ linear, b->code_page };
 	if (bt->pages_filled <= BRANCH_RECENT)
 		bt->pages_filled++;
-	if (!global)
+	if (!fetched_global(bt->cpu, linear))
 		bt->pages_local = true;
 	note_page(bt, linear);
 }
@@ -175,7 +173,10 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 		__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED);
 	global = fetched_global(bt->cpu, linear) && (!bt_block(bt, id)->len2 || fetched_global(bt->cpu, linear + PAGE_SIZE));
 	if (bt->branch_filled[mode] < BRANCH_RECENT && mode == TLB_USER)
-		context_of(bt)->entry[bt->branch_filled[mode]] = (struct saved_branch){ -rip, entry->code, (uint16_t)i, global };
+		context_of(bt)->entry[bt->branch_filled[mode]] = (struct saved_branch){
+			.minus_target = -rip, .code = entry->code, .index = (uint16_t)i,
+			.global = global || bt_block(bt, id)->len2,
+		};
 	else if (bt->branch_filled[mode] < BRANCH_RECENT)
 		bt->branch_recent[mode][bt->branch_filled[mode]] = (uint16_t)i;
 	if (bt->branch_filled[mode] <= BRANCH_RECENT)
@@ -240,16 +241,19 @@ static void context_put_away(struct bt *bt)
 		for (unsigned i = 0; i < filled; i++) {
 			struct saved_branch s = c->entry[i];
 
-			if (!s.global && __atomic_load_n(&entry[s.index].minus_target, __ATOMIC_SEQ_CST) == s.minus_target &&
-			    entry[s.index].code == s.code)
+			if (__atomic_load_n(&entry[s.index].minus_target, __ATOMIC_SEQ_CST) != s.minus_target ||
+			    entry[s.index].code != s.code)
+				continue; /* gone, or what came in its place is further on in the list */
+			if (!s.global)
 				c->entry[c->filled++] = s;
 			entry[s.index].minus_target = TLB_EMPTY;
 		}
 		for (unsigned i = 0; i < pages; i++) {
 			struct saved_page s = c->page[i];
 
-			if (!s.global && page[s.index].linear_plus_1 == s.linear + 1)
-				c->page[c->pages_filled++] = s;
+			if (page[s.index].linear_plus_1 != s.linear + 1)
+				continue; /* it has been at two addresses: the other one is further on */
+			c->page[c->pages_filled++] = s;
 			__atomic_store_n(&page[s.index].linear_plus_1, 0, __ATOMIC_RELAXED);
 		}
 		bt->branch_filled[TLB_USER] = bt->pages_filled = 0;

@@ -332,12 +332,11 @@ struct branch_context {
 	struct saved_branch {
 		uint64_t minus_target, code;
 		uint16_t index;
-		bool global;
+		bool global; /* perhaps in part: INVLPG may say in another address space that it is not true any more */
 	} entry[BRANCH_RECENT];
 	struct saved_page {
 		uint64_t linear;
 		uint16_t index;
-		bool global;
 	} page[BRANCH_RECENT];
 };
 
