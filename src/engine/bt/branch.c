@@ -287,7 +287,9 @@ static void context_bring_back(struct bt *bt)
 	bt->pages_filled = c->pages_filled;
 	bt->pages_local = c->pages_filled != 0;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&bt->vm->removals, __ATOMIC_SEQ_CST) != c->removals) /* or branch_forget has seen the entries */
+	/* Of a removal that begins from here on branch_forget sees the entries. One that was under way when they were put
+	 * away, and still is, may have passed by meanwhile. */
+	if ((c->removals & 1) || __atomic_load_n(&bt->vm->removals, __ATOMIC_SEQ_CST) != c->removals)
 		branch_empty(bt, TLB_USER);
 }
 

@@ -311,7 +311,7 @@ struct bt_vm {
 	struct { uint32_t blocks, next_free; } code_pages[CODE_PAGES]; /* how many blocks, removed ones too, are of each */
 	uint32_t code_pages_used; /* there have been so many */
 	uint32_t code_page_free;  /* first free one, below that; 0: none */
-	uint64_t removals;    /* counts blocks of user code that are removed; read without the lock */
+	uint64_t removals;    /* of blocks of user code, counted by two; odd: one is under way. Read without the lock */
 	uint64_t resets;      /* counts regions that are used anew: block ids from before may be stale */
 	uint64_t epoch;       /* counts what vCPUs have to take notice of; read without the lock */
 	uint64_t watched[WATCHED]; /* GPA of the page that is watched since the epoch, or NOT_ACTIVE */
