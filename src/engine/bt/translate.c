@@ -549,7 +549,7 @@ static void translate_insn(struct translator *t, const struct insn *i, bool in_s
 
 	access_begin_insn(t, i);
 	p = t->e->p;
-	if (access_owe(t) || emit_insn(t, i)) {
+	if ((!in_shadow && access_owe(t)) || emit_insn(t, i)) { /* behind the shadow the block may be left */
 		access_end_insn(t);
 		if (insn_desc(i)->xlate == XLATE_IDENT)
 			t->bt->stats.ident++;
