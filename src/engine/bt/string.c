@@ -20,18 +20,23 @@ static void emit_unless_zero(struct emitter *e, uint32_t fail)
 	patch8(e, zero);
 }
 
-/* to = the addend for RCX elements from guest register `reg` on; may use r11 and rcx. */
+/* to = the addend for RCX elements from guest register `reg` on; may use r11 and rcx. Both ends have to be in the page: one
+ * alone may seem to be in an empty entry's, if the address is not canonical, and a fault in the host's REP would show
+ * the guest what its registers are then. */
 static void emit_span(struct translator *t, host_reg to, host_reg reg, unsigned size, enum tlb_kind kind, uint32_t fail)
 {
 	int32_t set = access_set(t, kind);
 	struct emitter *e = t->e;
 
 	emit_pext(e, R11, reg, mem_cache(CONSTANT_TLB_MASK));
-	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
-	emit_lea(e, RCX, mem_sum(RCX, reg));
-	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = HOST_OF_RCX, .scale = (uint8_t)size, .disp = -1 });
-	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
-	emit_unless_zero(e, fail);
+	for (unsigned last = 0; last < 2; last++) {
+		emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
+		emit_lea(e, RCX, mem_sum(RCX, reg));
+		if (last)
+			emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = HOST_OF_RCX, .scale = (uint8_t)size, .disp = -1 });
+		emit_pext(e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
+		emit_unless_zero(e, fail);
+	}
 	emit_load(e, to, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
 	t->bt->stats.tlb_lookups++;
 	t->segment_accesses++;
@@ -104,9 +109,10 @@ static bool string_one(struct translator *t, const struct insn *i, struct tail *
 			emit_load_byte(e, R11, mem_at(R11, 0));
 		else
 			emit_op_mem(e, OP_LOAD, size, R11, mem_at(R11, 0));
-		emit_advance(t, RSI, size);
 	}
 	emit_op_mem(e, size == 1 ? OP_STORE8 : OP_STORE, size == 1 ? 4 : size, movs ? R11 : RAX, mem_at(R10, 0));
+	if (movs)
+		emit_advance(t, RSI, size);
 	emit_advance(t, RDI, size);
 	whole->retry = emit_offset(e);
 	return true;

@@ -14,7 +14,7 @@
 #define LOOP_INSNS_MAX 16u     /* of a loop of which a block has several rounds */
 #define LOOP_ROUNDS_MAX 8u
 #define LOOP_BLOCK_INSNS_MAX 56u /* of all rounds */
-#define INSN_CODE_MAX 256u /* of one instruction, its tails included */
+#define INSN_CODE_MAX 320u /* of one instruction, its tails included */
 
 /* ---- ways out ---- */
 
