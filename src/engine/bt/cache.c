@@ -682,6 +682,8 @@ static void lock_with_room(struct bt *bt)
 
 /* ---- look-up ---- */
 
+#define CANONICAL_LAST 0x7ffffffffull /* number of the lower half's last page */
+
 bool cache_code_offset(struct bt *bt, uint64_t linear, uint64_t *offset)
 {
 	struct cpu *cpu = bt->cpu;
@@ -720,6 +722,8 @@ uint32_t cache_find(struct bt *bt, uint32_t key)
 
 	if ((key & KEY_CODE) != KEY_CODE64)
 		linear = (uint32_t)(rip + cpu->seg[CS].base);
+	else if (linear >> PAGE_SHIFT == CANONICAL_LAST) /* what falls off its end has been done, and is no branch that faults */
+		return NO_BLOCK;
 	if (!cache_code_offset(bt, linear, &offset))
 		return NO_BLOCK;
 	if (__builtin_expect(bt->write_count != 0, 0)) /* an A bit, in a page with code */
