@@ -290,8 +290,8 @@ static const struct option options[] = {
 	{"--machine", "TYPE", "the chip set: pc (i440FX and PIIX, the default) or q35 (MCH and ICH9)", set_machine},
 	{"--no-hpet", NULL, "a machine without a high precision event timer", set_no_hpet},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
-	{"--cpus", "N", "virtual processors, default 1", set_cpus},
-	{"--disk", "FILE", "a disk: FILE[,format=raw|qcow2][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,serial=TEXT]",
+	{"--cpus", "N", "virtual processors, 1 to 64; default 1", set_cpus},
+	{"--disk", "FILE", "a disk: FILE[,format=raw|qcow2][,if=virtio|ide|sata|scsi][,ro][,snapshot][,cache=MODE][,aio=HOW][,serial=TEXT]",
 	 set_disk},
 	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
@@ -407,7 +407,7 @@ void options_help(void)
 	printf("  %-5d bad command line\n", STATUS_USAGE);
 	printf("  %-5d triple fault: the state of the vCPU is on stderr\n", STATUS_TRIPLE_FAULT);
 	printf("  %-5s the guest wrote N to the --debug-exit port\n", "2N+1");
-	printf("  %-5s ended by signal S; a closed stdout counts as SIGPIPE\n", "128+S");
+	printf("  %-5s ended by signal S; a closed stdout counts as SIGPIPE, the sandbox's end of a machine as SIGSYS\n", "128+S");
 	puts("\nexample:\n"
 	     "  ringside run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0 quiet\" --memory 1G");
 }

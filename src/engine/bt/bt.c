@@ -615,7 +615,7 @@ static void bt_each_range(void *engine_vm, range_fn *tell, void *arg) { cache_ea
 
 const struct engine engine_bt = {
 	.name = "bt",
-	.help = "dynamic binary translation: unmodified guests at near-native speed, anywhere",
+	.help = "dynamic binary translation: unmodified guests on hosts without hardware assist",
 	.probe = bt_probe,
 	.vm_create = bt_vm_create,
 	.vm_destroy = bt_vm_destroy,
