@@ -1,4 +1,4 @@
-/* --sandbox, and what a machine of a given configuration needs of the host once it runs. */
+/* --sandbox, and what a machine of a given configuration needs of the host once it runs. Main thread. */
 #ifndef RINGSIDE_OPTION_SANDBOX_H
 #define RINGSIDE_OPTION_SANDBOX_H
 

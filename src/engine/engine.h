@@ -10,13 +10,15 @@
 #include "cpu/cpu.h"
 
 struct cpuid_table;
+/* Told of `size` bytes of the host's memory at `start`, and what they are for. */
 typedef void range_fn(void *arg, const char *name, const void *start, size_t size);
 
 struct engine {
 	const char *name, *help;
 	unsigned cpus_max; /* vCPUs that a VM may have; 0: any number */
-	/* Whether this host is fit for it: 0, or -errno and why not, in one line of less than 200 characters; with 0 perhaps what it found. May take some
-	 * 100 ms and a child process; on the main thread, before there are others. NULL: it shows when it is used. */
+	/* Whether this host is fit for it: 0, or -errno and why not, in one line of less than 200 characters; with 0
+	 * perhaps what it found. May take some 100 ms and a child process; on the main thread, before there are others.
+	 * NULL: it shows when it is used. */
 	int (*probe)(char *why, size_t size);
 	/* A device file that vm_create opens, by sandbox_open; NULL: none. */
 	const char *device;

@@ -1,9 +1,9 @@
 /*
  * Moving a running VM from one engine to another.
  *
- * The vCPUs are held: kicked out of the guest, and parked, each at an instruction boundary; one that has begun its I/O
- * ends first. Then the engine puts all state into struct cpu, and nothing else of it is needed. Devices run on; only their changes of memory, of which engines want to be
- * told, wait meanwhile.
+ * The vCPUs are held: kicked out of the guest, and parked, each at an instruction boundary; one that is in the middle
+ * of an instruction's I/O ends that first. Then the engine puts all state into struct cpu, and nothing else of it is
+ * needed. Devices run on; only their changes of memory, of which engines want to be told, wait meanwhile.
  *
  * vm->lock is held, and given up while vCPUs come out. Any thread but a vCPU's.
  */

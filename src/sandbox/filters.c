@@ -4,6 +4,8 @@
  *
  * The I/O thread starts vCPUs' threads and disks' workers, also after a reset, and a filter once entered holds for what
  * is started later: so it has what they have.
+ *
+ * Sources: seccomp(2), seccomp_rule_add(3), and the system calls' own pages for the arguments that are looked at.
  */
 #include <asm/ioctls.h>
 #include <errno.h>

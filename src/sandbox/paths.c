@@ -1,6 +1,6 @@
 /*
  * Files that threads can reach: Landlock where the host has it, and with `chroot` a root directory of its own. See
- * sandbox.h.
+ * sandbox.h. Main thread, but for paths_enter.
  *
  * Sources: landlock(7), Linux's Documentation/userspace-api/landlock.rst; user_namespaces(7), mount_namespaces(7),
  * pivot_root(2).

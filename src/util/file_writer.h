@@ -1,6 +1,6 @@
 /*
  * Small changes of a file, written by a thread of its own in the order in which they were made, and then made to last
- * (fdatasync): for what a vCPU changes and must not wait for.
+ * (fdatasync): for what a vCPU changes and must not wait for. Any thread; the lock is its own, taken inside all others.
  */
 #ifndef RINGSIDE_FILE_WRITER_H
 #define RINGSIDE_FILE_WRITER_H
@@ -9,7 +9,7 @@
 
 struct file_writer;
 
-/* `fd` stays the caller's. NULL: errno. */
+/* `fd` stays the caller's, and open until file_writer_free. NULL: errno. */
 struct file_writer *file_writer_new(int fd);
 /* Writes what is left, and ends the thread. NULL: nothing. */
 void file_writer_free(struct file_writer *w);

@@ -314,7 +314,7 @@ struct bt_vm {
 	uint64_t removals;    /* of blocks of user code, counted by two; odd: one is under way. Read without the lock */
 	uint64_t resets;      /* counts regions that are used anew: block ids from before may be stale */
 	uint64_t epoch;       /* counts what vCPUs have to take notice of; read without the lock */
-	uint64_t watched[WATCHED]; /* GPA of the page that is watched since the epoch, or NOT_ACTIVE */
+	uint64_t watched[WATCHED]; /* offset of the page that is watched since the epoch, or NOT_ACTIVE */
 	unsigned unsettled_count; /* pages that other vCPUs may still write to unnoticed; read without the lock */
 	struct { uint64_t offset, epoch; } unsettled[UNSETTLED_MAX];
 	struct bt_stats stats;
@@ -402,7 +402,7 @@ void cache_each_range(const struct bt_vm *vm, range_fn *tell, void *arg); /* its
 /* The block at cpu->rip in mode `key`; translates it if need be. NO_BLOCK: the interpreter has to run the
  * instruction (it raises the fault, or there is nothing to translate). */
 uint32_t cache_find(struct bt *bt, uint32_t key);
-/* GPA of code at a linear address; false: not there, or not RAM. */
+/* Where code at a linear address lies: its offset in memory's mapping. False: not there, or no memory. */
 bool cache_code_offset(struct bt *bt, uint64_t linear, uint64_t *offset);
 /* The index of the struct code_page for blocks in the page at `offset`; 0: there are no more. With the lock. */
 unsigned cache_code_page(struct bt_vm *vm, uint64_t offset);

@@ -3,15 +3,16 @@
  * invalidation when their bytes change; eviction, a region at a time. All vCPUs of a VM share it.
  *
  * The cache's memory is mapped twice, once writable and once executable. RIP is part of the key so that
- * translations may have RIP-relative addresses and return addresses built in. Where bytes lie is their offset in the
+ * translations may have RIP-relative addresses and return addresses built in; 64-bit user code has none built in, and
+ * of its RIP only the offset in the page is (key_any_rip). Where bytes lie is their offset in the
  * host mapping of memory, so what is mapped at which GPA does not matter to a block. What follows from address
  * translation (a branch to another page, an instruction across two) goes through the vCPU's own branch
  * cache, which TLB flushes empty, so a chain never outlives a mapping.
  *
- * Threads. vm->lock is held to translate, chain and remove blocks; running code and looking for it take no
- * lock. So a vCPU may be in a block, or about to enter it, when another removes it. That is harmless while
- * the block's memory stays as it is, and it does until its region is used anew, for which every vCPU must
- * have left translated code since: each publishes the epoch that it has seen (bt->active). Jumps are patched
+ * Threads. vm->lock, struct bt_vm's here and below, is held to translate, chain and remove blocks; running code and
+ * looking for it take no lock. So a vCPU may be in a block, or about to enter it, when another removes it. That is
+ * harmless while the block's memory stays as it is, and it does until its region is used anew, for which every vCPU
+ * must have left translated code since: each publishes the epoch that it has seen (bt->active). Jumps are patched
  * by one aligned store of 4 bytes, which no processor sees half done.
  *
  * Changed code. A store is noticed because no vCPU's TLB has an entry for writing to a page with code. When

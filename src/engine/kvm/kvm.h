@@ -28,6 +28,7 @@ struct kvm_host {
 	bool sregs2, exit_on_emulation_failure;
 };
 
+/* The argument of KVM_GET_MSRS and KVM_SET_MSRS, for one of them. */
 union kvm_one_msr {
 	struct kvm_msrs list;
 	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
@@ -82,7 +83,7 @@ int kvm_memory_update(struct kvm_vm *vm);
 /* An access that KVM took for I/O though memory is there now: does it. False: it is I/O. */
 bool kvm_memory_access(struct kvm_vm *vm, uint64_t gpa, uint8_t *data, unsigned len, bool write);
 
-/* features.c: what the guest may be shown. */
+/* features.c: what the guest may be shown. 0 or -errno. */
 int kvm_limit_cpuid(void *engine_vm, struct cpuid_table *t);
 int kvm_set_cpuid(struct kvm_vcpu *k);  /* the vCPU's table into KVM; -EOPNOTSUPP if KVM has less than it says */
 int kvm_set_msr_filter(struct kvm_vm *vm);
@@ -93,12 +94,12 @@ int kvm_state_store(struct kvm_vcpu *k);
 int kvm_state_load(struct kvm_vcpu *k);
 int kvm_store_tsc_offset(struct kvm_vcpu *k);
 
-/* run.c */
+/* run.c: functions of struct engine and of struct cpu_engine_hooks, as there. */
 void kvm_engine_run(struct cpu *cpu, struct exit *exit);
 void kvm_engine_kick(struct cpu *cpu);
 bool kvm_engine_deliver(struct cpu *cpu, enum event_type type, uint8_t vector);
 void kvm_engine_fetch(struct cpu *cpu);
-int kvm_signal_init(void);
+int kvm_signal_init(void); /* the kick's, once a process; 0 or -errno. Any thread */
 /* "What: why" into k->error; -err. */
 int kvm_fail(struct kvm_vcpu *k, const char *what, int err);
 
