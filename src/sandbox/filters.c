@@ -175,7 +175,7 @@ static const struct row rows[] = {
 	{SCMP_SYS(newfstatat), REMOTE},
 	{SCMP_SYS(uname), REMOTE},
 	{SCMP_SYS(access), REMOTE},
-	{SCMP_SYS(getrusage), REMOTE}, /* gnutls */
+	{SCMP_SYS(getrusage), REMOTE | SCREEN}, /* gnutls, libgcrypt */
 	{SCMP_SYS(getuid), REMOTE},
 	{SCMP_SYS(unlink), IO, .needs = SANDBOX_UNLINK},
 	{SCMP_SYS(openat2), SHARE},

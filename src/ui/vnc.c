@@ -49,7 +49,7 @@
 	X(rfbNewClient) X(rfbNewFramebuffer) X(rfbGetClientIterator) X(rfbClientIteratorNext) \
 	X(rfbReleaseClientIterator) X(rfbMarkRectAsModified) X(rfbProcessEvents) X(rfbGetScreen) \
 	X(rfbInitServerWithPthreadsAndZRLE) X(rfbShutdownServer) X(rfbScreenCleanup) X(rfbLog) \
-	X(rfbErr) X(rfbMaxClientWait) X(rfbCheckPasswordByList)
+	X(rfbErr) X(rfbMaxClientWait) X(rfbCheckPasswordByList) X(rfbEncryptBytes)
 static struct {
 	LIBRARY(LIBRARY_POINTER)
 } library;
@@ -373,10 +373,20 @@ static bool listen_at(struct vnc *v, const char *text, char *error, size_t size)
 	return true;
 }
 
+/* libgcrypt looks at files and writes to the system's log when it is first used: now, and not for the first client that
+ * sends a password or speaks WebSocket, when the sandbox would not let it. */
+static void prepare_cryptography(void)
+{
+	unsigned char challenge[CHALLENGESIZE] = {0};
+
+	library.rfbEncryptBytes(challenge, (char[]){""});
+}
+
 static bool new_screen(struct vnc *v)
 {
 	*library.rfbLog = log_line;
 	*library.rfbErr = log_line;
+	prepare_cryptography();
 	rfbScreenInfoPtr s = v->screen = library.rfbGetScreen(NULL, NULL, 640, 400, 8, 3, 4);
 
 	if (!s)
