@@ -228,7 +228,14 @@ static const struct {
 
 static unsigned calls_of(enum sandbox_role role)
 {
-	return role == SANDBOX_IO ? IO | VCPU | DISK : 1u << role;
+	switch (role) {
+	case SANDBOX_IO:
+		return IO | VCPU | DISK;
+	case SANDBOX_REMOTE_DISK: /* snapshots, and qcow2 files over a server's disk, are files */
+		return REMOTE | DISK;
+	default:
+		return 1u << role;
+	}
 }
 
 static bool applies(const struct row *r, unsigned calls, unsigned needs)

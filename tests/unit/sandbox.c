@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -288,6 +289,16 @@ static int starts_threads(void)
 	pthread_join(t, NULL);
 	return j.result;
 }
+/* On what is no file: each fails, and none of them ends the process. */
+static int disk_calls(void)
+{
+	char c = 0;
+	struct iovec v = {&c, 1};
+	bool fail = preadv(STDERR_FILENO, &v, 1, 0) < 0 && pwritev(STDERR_FILENO, &v, 1, 0) < 0 && fdatasync(STDERR_FILENO) < 0 &&
+		    fallocate(STDERR_FILENO, 0, 0, 1) < 0 && ftruncate(STDERR_FILENO, 0) < 0;
+
+	return !fail;
+}
 static int no_network(void) /* a namespace with nothing in it but a loopback that is down */
 {
 	struct sockaddr_storage a = {.ss_family = AF_INET};
@@ -346,6 +357,8 @@ static void test_given(void)
 		printf("# no Landlock here: files are not tested\n");
 	}
 	check_works(SANDBOX_IO, &net, sockets, "sockets");
+	check_works(SANDBOX_DISK, &plain, disk_calls, "files");
+	check_works(SANDBOX_REMOTE_DISK, &plain, disk_calls, "files"); /* a snapshot's, for one */
 	check_works(SANDBOX_IO, &plain, starts_threads, "a thread of a role");
 	write_text(path_file, "f");
 	check_works(SANDBOX_IO, &sockets_end, removes, "removing a socket");
