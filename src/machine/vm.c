@@ -253,6 +253,7 @@ void vm_stop(struct vm *vm, enum vm_end end)
 	vm->end = end;
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vcpu_kick(vm->vcpu[i]);
+	pthread_cond_signal(&vm->came_out); /* who waits to move it */
 	vm_wake_io(vm);
 }
 
