@@ -136,11 +136,11 @@ static void add_backends(struct sandbox_config *c, const struct backends_config 
 		add_net(c, &b->net[i]);
 }
 
-/* What engines open: the one that was chosen, or any that the machine may be moved to. */
+/* What engines open: the one that was chosen, or any that the machine may be moved to (vm_move). */
 static void add_engines(struct sandbox_config *c, const struct vm_config *vm)
 {
 	for (unsigned i = 0; engines[i]; i++)
-		if (engines[i]->device && (engines[i] == vm->engine || vm->backends.qmp)) {
+		if (engines[i]->device && engine_found_fit(engines[i]) && (engines[i] == vm->engine || vm->backends.qmp)) {
 			c->needs |= SANDBOX_DEVICE;
 			c->device = engines[i]->device;
 		}
