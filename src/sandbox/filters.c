@@ -302,6 +302,8 @@ int sandbox_compile(enum sandbox_role role, unsigned needs, struct sock_fprog *p
 
 	if (r == 0)
 		r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree: the table is long */
+	if (r == 0) /* a call by INT 0x80, say: not only the thread ends */
+		r = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	if (r == 0)
 		r = add_rows(filter, role, needs);
 	if (r == 0)
