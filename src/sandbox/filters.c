@@ -118,7 +118,7 @@ static const struct row rows[] = {
 	{SCMP_SYS(fcntl), SHARE, C(1, IS(1, F_OFD_GETLK))},
 	{SCMP_SYS(ioctl), ALL, C(1, IS(1, TCGETS))}, /* whoever crashes restores the terminal */
 	{SCMP_SYS(ioctl), ALL, C(1, IS(1, TCSETS))},
-	{SCMP_SYS(ioctl), IO, C(1, IS(1, FIONREAD))},
+	{SCMP_SYS(ioctl), IO | REMOTE, C(1, IS(1, FIONREAD))}, /* libslirp; the resolver, for a second answer */
 	{SCMP_SYS(ioctl), IO, .needs = SANDBOX_TAP, C(1, IS(1, TUNSETOFFLOAD))},
 	{SCMP_SYS(ioctl), IO | VCPU, .needs = SANDBOX_DEVICE, C(1, BITS(1, IOCTL_OWNER, KVM_IOCTLS))},
 	{SCMP_SYS(timerfd_settime), IO | VCPU},
