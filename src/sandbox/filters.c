@@ -8,6 +8,7 @@
  * Sources: seccomp(2), seccomp_rule_add(3), and the system calls' own pages for the arguments that are looked at.
  */
 #include <asm/ioctls.h>
+#include <asm/termbits.h> /* struct termios2 */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -118,6 +119,8 @@ static const struct row rows[] = {
 	{SCMP_SYS(fcntl), SHARE, C(1, IS(1, F_OFD_GETLK))},
 	{SCMP_SYS(ioctl), ALL, C(1, IS(1, TCGETS))}, /* whoever crashes restores the terminal */
 	{SCMP_SYS(ioctl), ALL, C(1, IS(1, TCSETS))},
+	{SCMP_SYS(ioctl), ALL, C(1, IS(1, TCGETS2))}, /* the C library since 2.42 */
+	{SCMP_SYS(ioctl), ALL, C(1, IS(1, TCSETS2))},
 	{SCMP_SYS(ioctl), IO | REMOTE, C(1, IS(1, FIONREAD))}, /* libslirp; the resolver, for a second answer */
 	{SCMP_SYS(ioctl), IO, .needs = SANDBOX_TAP, C(1, IS(1, TUNSETOFFLOAD))},
 	{SCMP_SYS(ioctl), IO | VCPU, .needs = SANDBOX_DEVICE, C(1, BITS(1, IOCTL_OWNER, KVM_IOCTLS))},
