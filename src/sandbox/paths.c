@@ -188,13 +188,18 @@ static int make_place(const char *path, bool directory)
 /* Shows what `from` names at `path` below the working directory. `from` is a link in /proc: opened before it is covered. */
 static int show(int fd, const char *path, bool readonly)
 {
-	int tree = (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
 					      (readonly ? MOUNT_ATTR_RDONLY : 0)};
-	struct stat st;
-	int r;
+	struct stat st, there;
+	int tree, r;
 
-	if (tree < 0 || fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	/* Named twice, or in a directory that is shown. */
+	if (!S_ISDIR(st.st_mode) && lstat(path + 1, &there) == 0)
+		return 0;
+	tree = (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+	if (tree < 0)
 		r = -errno;
 	else if ((r = make_place(path, S_ISDIR(st.st_mode))) == 0 &&
 		 (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr) < 0 ||

@@ -17,7 +17,7 @@ boxed() {
 	mkdir -p "$tmp/shared"
 	truncate -s 1M "$tmp/boxed.img"
 	"$ringside" run --memory 64M --disk "$tmp/boxed.img" --share "$tmp/shared" --net "user,pcap=$tmp/frames" \
-		--net "socket,listen=unix:$tmp/socket" --vnc "unix:$tmp/vnc" --vsock "$tmp/vsock" --qmp "unix:$tmp/boxed.qmp" \
+		--net user --net "socket,listen=unix:$tmp/socket" --vnc "unix:$tmp/vnc" --vsock "$tmp/vsock" --qmp "unix:$tmp/boxed.qmp" \
 		--cpus 2 --boot c "$@" >"$tmp/out" 2>"$tmp/err" </dev/null &
 	pid=$!
 	sleep 1
