@@ -225,6 +225,8 @@ static const struct {
 	{{SCMP_SYS(openat), ALL & ~SHARE, C(1, BITS(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY))}, EACCES},
 	/* if_nametoindex, for a name server's address with a link's name behind it */
 	{{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(2, IS(0, AF_UNIX), BITS(1, SOCK_TYPE, SOCK_DGRAM))}, EACCES},
+	/* if_indextoname, for a client's link-local address; the system's log */
+	{{SCMP_SYS(socket), SCREEN, C(1, BITS(1, SOCK_TYPE, SOCK_DGRAM))}, EACCES},
 	/* a guest's ping, where ping_group_range refuses ICMP sockets: libslirp tries a raw one then */
 	{{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(2, IS(0, AF_INET), BITS(1, SOCK_TYPE, SOCK_RAW))}, EPERM},
 };
