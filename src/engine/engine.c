@@ -35,8 +35,7 @@ int engine_probe(const struct engine *engine, char *why, size_t size)
 	if (!verdict[i].asked)
 		verdict[i].result = engine->probe(verdict[i].why, sizeof(verdict[i].why));
 	verdict[i].asked = true;
-	if (verdict[i].result < 0)
-		snprintf(why, size, "%s", verdict[i].why);
+	snprintf(why, size, "%s", verdict[i].why);
 	return verdict[i].result;
 }
 
