@@ -66,6 +66,45 @@ else
 	echo "# this host permits no namespaces: --sandbox chroot is not tested"
 fi
 
+# Clients of the VNC server that want cryptography, whose library looks at files when it is first used: one with a (wrong)
+# password, one that speaks WebSocket.
+echo secret >"$tmp/password"
+"$ringside" run --kernel "$tmp/halt" --memory 64M --vnc "unix:$tmp/vnc,password-file=$tmp/password" >"$tmp/out" 2>"$tmp/err" </dev/null &
+pid=$!
+sleep 1
+# shellcheck disable=SC2016
+python3 - "$tmp/vnc" >"$tmp/clients" 2>&1 <<-'EOF'
+	import socket, sys
+	def client(says):
+	    s = socket.socket(socket.AF_UNIX)
+	    s.settimeout(10)
+	    s.connect(sys.argv[1])
+	    s.sendall(says)
+	    return s
+	def take(s, n):
+	    got = b""
+	    while len(got) < n:
+	        part = s.recv(n - len(got))
+	        if not part:
+	            break
+	        got += part
+	    return got
+	s = client(b"RFB 003.008\n")
+	print(take(s, 12)[:4], take(s, 2))
+	s.sendall(b"\x02")
+	print(len(take(s, 16)))
+	s.sendall(bytes(16))
+	print("refused", int.from_bytes(take(s, 4), "big"))
+	s = client(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://x\r\n"
+	           b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	print(take(s, 12))
+EOF
+kill -TERM $pid
+wait $pid
+[ $? = 143 ] && grep -qx 16 "$tmp/clients" && grep -qx 'refused 1' "$tmp/clients" && grep -q 'HTTP/1.1 101' "$tmp/clients" &&
+	result ok "sandbox: VNC with a password, and by WebSocket" ||
+	{ result not-ok "sandbox: VNC with a password, and by WebSocket"; sed 's/^/# /' "$tmp/clients" "$tmp/err"; }
+
 # Resets without end, under every engine: all that a machine is made of is made again in the sandbox.
 for engine in $engines; do
 	timeout -s TERM 2 "$ringside" run --kernel "$tmp/reset" --memory 64M --engine "$engine" >/dev/null 2>"$tmp/err" </dev/null
