@@ -201,6 +201,14 @@ h_walk:	push %rax
 	pop %rcx
 	pop %rax
 	iretq
+	/* How far below RBX it finds RSP. BP = LAPIC */
+h_below: push %rax
+	mov %rbx, %rax
+	sub 32(%rsp), %rax
+	mov %eax, below
+	movl $0, APIC(0xb0)
+	pop %rax
+	iretq
 	/* What compilers put at the beginning and the end of a function. EDI = 0, CF. */
 walk:
 w0:	push %rbp
@@ -243,6 +251,7 @@ walk_at:
 walk_rsp: .skip 8
 walk_seen: .skip 8
 walk_wrong: .skip 8
+below:	.skip 8
 	.text
 #endif
 icr_idle: /* BP = LAPIC */
@@ -540,7 +549,16 @@ smc_imm: .long 0
 	cmpl $100, walk_seen
 	jae 1f
 	SAY "FAIL pushes and pops: too few interrupts in them"
-1:
+1:	SETIDT 0x52, h_below
+	mov %rsp, %rbx
+	movl $0x40052, APIC(0x300)
+	call icr_idle
+	sti
+	lea -64(%rsp), %rsp
+	nop
+	cli
+	lea 64(%rsp), %rsp
+	CHECK4 "LEA of RSP in the shadow of STI", below, $64
 #endif
 	movl $0, APIC(0x380)
 	movl $0x10050, APIC(0x320)

@@ -87,6 +87,18 @@ test_main:
 	REPROW "rep movsq across", "mov $EDGE - 12, %esi; mov $5, %ecx; rep movsq", err=4, si=EDGE-4, di=scratch+200, cx=4, cr2=EDGE
 	REPROW "rep stosb with a count of more than 32 bits", "mov $EDGE - 4, %edi; mov $1, %ecx; shl $32, %rcx; rep stosb", err=6, di=EDGE, cx=0xfffffffc, cr2=EDGE
 	CHECK4 "the count's upper half", tr_cx + 4, $0
+	/* addresses that are not canonical, and next to what no entry of a TLB is for */
+	REPROW "rep movsq, destination not canonical", "movabs $0xbffffffffffffff8, %rdi; mov $2, %ecx; rep movsq", vec=VGP, err=0, si=scratch+128, di=0xfffffff8, cx=2, cr2=EDGE
+	CHECK4 "the source's upper half", tr_si + 4, $0
+	CHECK4 "the destination's upper half", tr_di + 4, $0xbfffffff
+	REPROW "rep movsq, source not canonical", "movabs $0xbffffffffffffff8, %rsi; mov $2, %ecx; rep movsq", vec=VGP, err=0, si=0xfffffff8, di=scratch+192, cx=2, cr2=EDGE
+	CHECK4 "the source's upper half", tr_si + 4, $0xbfffffff
+	REPROW "rep stosq, destination not canonical", "movabs $0xbffffffffffffff8, %rdi; mov $2, %ecx; rep stosq", vec=VGP, err=0, di=0xfffffff8, cx=2, cr2=EDGE
+	CHECK4 "the destination's upper half", tr_di + 4, $0xbfffffff
+	REPROW "rep stosq, another", "movabs $0xc000000000000ff8, %rdi; mov $2, %ecx; rep stosq", vec=VGP, err=0, di=0xff8, cx=2, cr2=EDGE
+	CHECK4 "the destination's upper half", tr_di + 4, $0xc0000000
+	REPROW "movsq, destination not canonical", "movabs $0xbffffffffffffff8, %rdi; movsq", vec=VGP, err=0, si=scratch+128, di=0xfffffff8, cx=0, cr2=EDGE
+	CHECK4 "the source's upper half", tr_si + 4, $0
 #endif
 
 	/* -- the handler maps the page; the instruction goes on */
