@@ -187,11 +187,16 @@ static void print_memory(struct vm *vm, FILE *out)
 	print_kib(out, "  the host's page tables", page_tables);
 }
 
-void vm_print_stats(struct vm *vm, FILE *out)
+void vm_print_stats(struct vm *vm, FILE *to)
 {
 	const struct engine *engine = vm->config.engine;
 	struct cpu *cpus[VCPUS_MAX];
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
 
+	if (!out)
+		return;
 	pthread_mutex_lock(&vm->lock);
 	fprintf(out, "statistics: engine %s, wall %.3f s\n", engine->name, seconds(clock_now() - vm->started));
 	if (vm->moves)
@@ -205,4 +210,8 @@ void vm_print_stats(struct vm *vm, FILE *out)
 	if (engine->print_stats && vm->engine_vm)
 		engine->print_stats(vm->engine_vm, cpus, vm->vcpu_count, out);
 	pthread_mutex_unlock(&vm->lock);
+	/* all at once, and without the lock: whoever reads it may take his time */
+	if (fclose(out) == 0)
+		fwrite(text, 1, size, to);
+	free(text);
 }

@@ -151,7 +151,10 @@ real_irq: /* PIC at 8, PIT fast, a closed loop */
 	mov %cs:(r_save_08 - LOW), %eax
 	mov %eax, %es:0x20
 	mov %cs:(r_ticks - LOW), %eax
-	int3
+	cmp $5, %eax
+	jbe 3f
+	mov $5, %eax /* a slow host: more came on the way to CLI */
+3:	int3
 
 	/* real, protected, long, compatibility, protected, real */
 grand_tour:
