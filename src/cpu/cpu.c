@@ -29,7 +29,9 @@ int cpu_init(struct cpu *cpu, struct memory *memory, const struct cpu_env *env, 
 {
 	int err;
 
-	memset(cpu, 0, sizeof(*cpu));
+	/* All but the translator's own tables, of which most are never touched. */
+	memset(cpu, 0, offsetof(struct cpu, branch_cache));
+	memset(cpu->engine_word, 0, sizeof(cpu->engine_word));
 	cpu->memory = memory;
 	cpu->env = env;
 	cpu->env_opaque = env_opaque;

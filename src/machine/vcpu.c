@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "cpu/mmu.h"
 #include "dev/kvmclock.h"
@@ -24,18 +25,18 @@
 
 int vcpu_new(struct vm *vm, unsigned index)
 {
-	struct vcpu *v = aligned_alloc(64, (sizeof *v + 63) & ~(size_t)63);
+	/* Fresh pages: most of it are tables, large parts of which are never touched. */
+	struct vcpu *v = mmap(NULL, sizeof *v, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int r;
 
-	if (!v)
+	if (v == MAP_FAILED)
 		return -ENOMEM;
-	memset(v, 0, sizeof *v);
 	v->vm = vm;
 	v->sipi_vector = -1;
 	v->wait_sipi = index > 0;
 	r = cpu_init(&v->cpu, &vm->memory, &vcpu_env, v, &vm->cpuid, index);
 	if (r < 0) {
-		free(v);
+		munmap(v, sizeof *v);
 		return r;
 	}
 	v->cpu.counting = vm->config.counting;
@@ -44,7 +45,7 @@ int vcpu_new(struct vm *vm, unsigned index)
 	if (r < 0) {
 		pthread_cond_destroy(&v->wake);
 		cpu_free(&v->cpu);
-		free(v);
+		munmap(v, sizeof *v);
 		return r;
 	}
 	vm->vcpu[index] = v;
@@ -57,7 +58,7 @@ void vcpu_free(struct vcpu *v)
 		v->vm->config.engine->vcpu_destroy(&v->cpu);
 	pthread_cond_destroy(&v->wake);
 	cpu_free(&v->cpu);
-	free(v);
+	munmap(v, sizeof *v);
 }
 
 void vcpu_kick(struct vcpu *v)

@@ -8,6 +8,11 @@
  */
 #include "engine/bt/bt.h"
 
+#include <string.h>
+#include <sys/mman.h>
+
+#define NO_KEY UINT32_MAX
+
 unsigned branch_mode(uint32_t key)
 {
 	if ((key & KEY_CODE) == KEY_CODE64)
@@ -34,6 +39,36 @@ static void branch_empty(struct bt *bt, unsigned mode)
 	bt->branch_local[mode] = false;
 }
 
+/* Zeroes, as fresh memory: what is never used takes none of the host's. */
+static void make_fresh(void *start, size_t size)
+{
+	uintptr_t at = (uintptr_t)start, end = at + size;
+	uintptr_t first = (at + PAGE_SIZE - 1) & PAGE_MASK, last = end & PAGE_MASK;
+
+	if (first < last && madvise((void *)first, last - first, MADV_DONTNEED) == 0) {
+		memset(start, 0, first - at);
+		memset((void *)last, 0, end - last);
+	} else {
+		memset(start, 0, size);
+	}
+}
+
+void branch_init(struct bt *bt)
+{
+	struct branch_cache *cache = bt->cpu->branch_cache;
+
+	/* Emptied when code of their mode is first run (select_one): many guests never have some of the modes. */
+	for (unsigned m = 0; m < BRANCH_MODES; m++) {
+		bt->branch_key[m] = NO_KEY;
+		bt->branch_filled[m] = UINT32_MAX;
+	}
+	for (unsigned m = 0; m < RETURN_STACKS; m++)
+		branch_empty(bt, m);
+	make_fresh(cache->page, sizeof(cache->page));
+	make_fresh(cache->hint, sizeof(cache->hint));
+	branch_flush(bt, true);
+}
+
 /* No page of code has an address any more. */
 static void pages_empty(struct bt *bt)
 {
@@ -58,7 +93,7 @@ void branch_flush(struct bt *bt, bool global_too)
 	return_drop_all(bt);
 	bt->generation = tlb->context[tlb->current].generation;
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
-		if (bt->branch_filled[m] && (global_too || bt->branch_local[m] || (m == TLB_USER && pages))) {
+		if (bt->branch_key[m] != NO_KEY && bt->branch_filled[m] && (global_too || bt->branch_local[m] || (m == TLB_USER && pages))) {
 			branch_empty(bt, m);
 			bt->stats.branch_flushes++;
 		}

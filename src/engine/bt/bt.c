@@ -478,11 +478,7 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 		free(bt);
 		return err;
 	}
-	for (unsigned m = 0; m < BRANCH_MODES; m++)
-		bt->branch_filled[m] = UINT32_MAX;
-	branch_flush(bt, true);
-	for (unsigned i = 0; i < CODE_PAGES; i++) /* from before the vCPU went to another engine */
-		cpu->branch_cache->page[i].linear_plus_1 = 0;
+	branch_init(bt);
 	cpu->engine_word[WORD_ARITH] = EF_ARITH;
 	cpu->engine_word[WORD_PUSHF] = RFLAGS_ALL & ~(uint64_t)(EF_ARITH | RFLAGS_VM | RFLAGS_RF);
 	cpu->engine_word[WORD_MISS_FN] = (uint64_t)(uintptr_t)on_miss;

@@ -359,7 +359,7 @@ struct bt {
 	uint64_t active;     /* epoch that was seen since translated code was last left; NOT_ACTIVE: not in run. Atomic */
 	uint64_t seen;       /* the same for this thread, kept while it is not in run */
 
-	uint32_t branch_key[BRANCH_MODES]; /* what each branch cache is for, with the base of CS */
+	uint32_t branch_key[BRANCH_MODES]; /* what each branch cache is for, with the base of CS; UINT32_MAX: never used yet */
 	uint64_t branch_base[BRANCH_MODES];
 	uint32_t branch_filled[BRANCH_MODES];
 	bool branch_local[BRANCH_MODES]; /* has targets in pages that are not global */
@@ -434,6 +434,7 @@ unsigned branch_mode(uint32_t key);
 void branch_select(struct bt *bt, uint32_t key);
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id);
 const void *branch_find(struct bt *bt, uint32_t key, uint64_t rip); /* selects as well; NULL: not there */
+void branch_init(struct bt *bt); /* whatever was in the vCPU's tables before */
 void branch_flush(struct bt *bt, bool global_too);
 void branch_flush_page(struct bt *bt, uint64_t gva);
 void branch_switch(struct bt *bt); /* another address space is current */
