@@ -18,7 +18,7 @@ until [ $found = 0 ] || [ $SECONDS -ge $end ]; do
 	sleep 3
 	timeout 20 "$ringside" screenshot "unix:$tmp/vnc" "$tmp/installer.png" 2>"$tmp/err" &&
 		tests/pc/picture_text.py "$tmp/installer.png" "$tmp/font.bgf" >"$log" 2>>"$tmp/err" &&
-		grep -q 'Select a language' "$log" && grep -qE '^ *English +- English' "$log"
+		grep -q 'Select a language' "$log" && grep -qE '^ *English +- +English' "$log"
 	found=$?
 done
 check "installer: its first screen, read from a picture of VGA, from the network" $found
