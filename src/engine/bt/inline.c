@@ -465,6 +465,8 @@ static bool call(struct translator *t, const struct insn *i)
 		if (t->b->code_page && (target & PAGE_MASK)) { /* out of the page: it may be to no canonical address */
 			access_stack_settle(t);
 			access_release_rcx(t);
+			t->r10_free = false; /* the target is there until the push is done */
+			t->r10_group = GROUP_NONE;
 			emit_rip(t, R10, target);
 			if (has_return_stack(t) && !only_pushes(i) && t->callout_count < CALLOUTS_MAX)
 				return call_looked_up(t, i);
