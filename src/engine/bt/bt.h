@@ -6,7 +6,8 @@
  *   branch.c     branch caches, address spaces
  *   routine.c    the generated routines around blocks: enter, leave, TLB miss, call-out
  *   callout.c    instructions that the interpreter runs while their block waits
- *   translate.c  guest code -> blocks: decoding, ways out, modes
+ *   translate.c  guest code -> blocks: decoding, modes
+ *   leave.c      ways out of a block: call-outs, links, branches, tails
  *   inline.c     the stack, branches, system flags: what is not a copy
  *   system.c     reads and writes of system registers
  *   string.c     REP MOVS and REP STOS
@@ -539,10 +540,17 @@ struct translator {
 /* Translates the code at `offset` of the host mapping (linear address `linear`, RIP `rip`: cache_find). NO_BLOCK as there.
  * With the lock. */
 uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, uint64_t offset);
+static inline bool code64(const struct translator *t) { return (t->key & KEY_CODE) == KEY_CODE64; }
+static inline uint64_t wrap_rip(const struct translator *t, uint64_t rip) { return code64(t) ? rip : (uint32_t)rip; }
+
+/* ---- leave.c ---- */
 void emit_rip(struct translator *t, host_reg reg, uint64_t rip); /* reg = a RIP of this block: an address. Keeps flags */
 struct tail *add_tail(struct translator *t, unsigned kind);
+void emit_tails(struct translator *t); /* when all instructions have been emitted */
 uint64_t next_rip(const struct translator *t, const struct insn *i);
-static inline bool code64(const struct translator *t) { return (t->key & KEY_CODE) == KEY_CODE64; }
+/* The interpreter runs the instruction; `ends`: the block does not go on behind it. */
+void emit_callout(struct translator *t, const struct insn *insn, bool ends);
+bool callout_ends(const struct translator *t, const struct insn *insn); /* is nothing gained by going on? */
 
 /* The next free link of the block: its number. */
 unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key);

@@ -1,0 +1,483 @@
+/*
+ * Ways out of a block: call-outs, links to other blocks, branches and calls through the branch cache, and its tails.
+ *
+ * Part of translation: with the cache's lock.
+ * Tails, behind the block's straight line: TLB misses, unchained jumps, everything not expected.
+ */
+#include "engine/bt/bt.h"
+
+struct tail *add_tail(struct translator *t, unsigned kind)
+{
+	struct tail *tail = &t->tail[t->tail_count++];
+
+	*tail = (struct tail){ .kind = (uint8_t)kind, .insn = (uint16_t)t->insn_index };
+	return tail;
+}
+
+static void emit_leave(struct translator *t, uint32_t code)
+{
+	emit_mov_imm(t->e, R10, t->id);
+	emit_mov_imm(t->e, RCX, code);
+	emit_jmp_to(t->e, t->bt->leave);
+}
+
+static void leave_interpret(struct translator *t, unsigned id)
+{
+	emit_leave(t, LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, id));
+	t->ended = true;
+}
+
+/* The interpreter has to do it, and nothing is to be gained by a block that goes on behind it: what goes
+ * elsewhere, what holds interrupts back for an instruction, what leaves for the machine. */
+bool callout_ends(const struct translator *t, const struct insn *i)
+{
+	if ((insn_desc(i)->flags & INSN_BRANCH) || t->b->len2 || t->callout_count == CALLOUTS_MAX)
+		return true;
+	switch (i->id) {
+	case INSN_STI:
+	case INSN_LSS:
+	case INSN_IN:
+	case INSN_OUT:
+	case INSN_INS:
+	case INSN_OUTS:
+		return true;
+	case INSN_MOV_SREG:
+	case INSN_POP:
+		return i->operand[0].kind == OPERAND_SREG && i->operand[0].reg == SS;
+	default:
+		return false;
+	}
+}
+
+/* The interpreter runs the instruction. */
+void emit_callout(struct translator *t, const struct insn *i, bool ends)
+{
+	struct emitter *e = t->e;
+	struct tail *tail;
+
+	if (t->bt->unchained || t->callout_count == CALLOUTS_MAX) {
+		leave_interpret(t, i->id);
+		return;
+	}
+	t->callout_count++;
+	tail = add_tail(t, TAIL_CALLOUT);
+	tail->ends = ends;
+	tail->site = emit_lea_rip(e, RCX);
+	if (ends) {
+		emit_jmp_to(e, t->bt->callout_last);
+		t->ended = true;
+	} else {
+		emit_call_to(e, t->bt->callout);
+		access_forget(t);
+	}
+}
+
+/* The same if rcx is not 1, with nothing to come back to. There has to be room for a call-out. */
+static void emit_callout_unless_one(struct translator *t)
+{
+	struct tail *tail = add_tail(t, TAIL_CALLOUT);
+
+	t->callout_count++;
+	tail->ends = tail->apart = true;
+	tail->site = emit_unless_one(t->e);
+}
+
+unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key)
+{
+	struct link *l = &t->bt->links[t->b->links + t->b->link_count];
+
+	*l = (struct link){ .kind = (uint8_t)kind, .target = target, .key = key, .insn = (uint16_t)t->insn_index };
+	return t->b->link_count++;
+}
+
+uint64_t next_rip(const struct translator *t, const struct insn *i) { return wrap_rip(t, t->rip + i->len); }
+
+void emit_rip(struct translator *t, host_reg reg, uint64_t rip)
+{
+	int64_t moved = (int64_t)rip - 1; /* the word is the page's address plus 1 */
+
+	if (!t->b->code_page) {
+		emit_mov_imm(t->e, reg, rip);
+		return;
+	}
+	emit_load(t->e, reg, mem_gs(G(branch_cache[0].page[0].linear_plus_1) + t->b->code_page * (int32_t)sizeof(struct code_page)));
+	if (moved != (int32_t)moved) { /* a branch by nearly 2 GiB */
+		emit_lea(t->e, reg, mem_at(reg, (int32_t)(moved / 2)));
+		moved -= moved / 2;
+	}
+	emit_lea(t->e, reg, mem_at(reg, (int32_t)moved));
+}
+
+/* A target in this page whose first instruction cannot reach into the next. */
+static bool chainable(const struct translator *t, uint64_t target)
+{
+	uint64_t offset = (t->b->offset & 0xfff) + (target - t->b->rip);
+
+	return offset < PAGE_SIZE - INSN_MAX_LEN && !t->bt->unchained;
+}
+
+static int32_t branch_table(const struct translator *t, uint32_t key)
+{
+	return (int32_t)(branch_mode(key) * sizeof(t->cpu->branch_cache->mode[0]));
+}
+
+bool has_return_stack(const struct translator *t) { return code64(t) && !t->bt->unchained; }
+
+/* Looks r10 up: the entry's index in r11, 1 in rcx if it is that of this target. */
+static void emit_probe(struct translator *t, int32_t table)
+{
+	struct emitter *e = t->e;
+
+	emit_rorx(e, R11, R10, BRANCH_ROTATE);
+	emit_lea(e, R11, mem_sum(R11, R10));
+	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target) + table, R11));
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
+}
+
+/* rcx is 1 if the branch cache has the target: on a miss leaves by the link. */
+static void emit_if_hit(struct translator *t, unsigned link)
+{
+	struct tail *tail = add_tail(t, TAIL_LEAVE);
+
+	tail->leave = LEAVE_CODE(LEAVE_BRANCH, link, 0);
+	tail->link = (uint8_t)link;
+	tail->site = emit_unless_one(t->e);
+}
+
+/* The same for blocks that are for any RIP: which entry it is is not known before it runs. */
+static void emit_branch_moved(struct translator *t, unsigned link, bool call)
+{
+	struct link *l = &t->bt->links[t->b->links + link];
+	int32_t table = branch_table(t, l->key);
+	struct emitter *e = t->e;
+
+	l->kind = LINK_BRANCH;
+	emit_rip(t, R10, l->target);
+	l->site = emit_offset(e);
+	emit_probe(t, table);
+	emit_if_hit(t, link);
+	(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
+	l->end = emit_offset(e);
+}
+
+/* Through the branch cache, to a RIP that is known. A kick may go to its stub from any place. */
+static void emit_branch_known(struct translator *t, unsigned link, bool call)
+{
+	struct link *l = &t->bt->links[t->b->links + link];
+
+	if (t->b->code_page) {
+		emit_branch_moved(t, link, call);
+		return;
+	}
+	int32_t entry = branch_table(t, l->key) + (int32_t)(branch_index(l->target) * sizeof(struct branch_entry));
+	struct emitter *e = t->e;
+
+	l->site = emit_offset(e);
+	emit_load(e, RCX, mem_gs(G(branch_cache[0].mode[0].entry[0].minus_target) + entry));
+	if (l->target == (uint64_t)(int32_t)l->target && (int32_t)l->target != INT32_MAX) {
+		emit_lea(e, RCX, mem_at(RCX, (int32_t)l->target + 1));
+	} else {
+		emit_mov_imm(e, R10, l->target + 1);
+		emit_lea(e, RCX, mem_sum(RCX, R10));
+	}
+	emit_if_hit(t, link);
+	(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs(G(branch_cache[0].mode[0].entry[0].code) + entry));
+	l->end = emit_offset(e);
+}
+
+/* Does the branch go through a table, by an index? Then that index tells sooner than the target where to look. */
+static bool hinted(const struct translator *t, const struct insn *i)
+{
+	return has_return_stack(t) && i->opsize == 8 && i->operand_count && i->operand[0].kind == OPERAND_MEM &&
+	       i->mem_index != REG_NONE;
+}
+
+/* The hint for the table's index. `slot` is scratch. */
+static struct host_mem emit_hint(struct translator *t, const struct insn *i, host_reg slot)
+{
+	unsigned site = (unsigned)((t->b->offset + t->rip - t->b->rip) * 0x9e3779b97f4a7c15ull >> 40) & (BRANCH_HINTS - 1);
+
+	if (host_of[i->mem_index] == HOST_NONE)
+		emit_load_byte(t->e, slot, mem_gs(G(gpr) + i->mem_index * 8));
+	else
+		emit_movzx8(t->e, slot, host_of[i->mem_index]);
+	return (struct host_mem){ .base = REG_NONE, .index = slot, .scale = 2, .gs = true,
+				  .disp = G(branch_cache[0].hint) + (int32_t)site * 2 };
+}
+
+/* As emit_probe, but first where the hint says; the tail looks further, by hash. */
+static struct tail *emit_hinted_probe(struct translator *t, const struct insn *i, int32_t table)
+{
+	struct emitter *e = t->e;
+	struct tail *tail;
+
+	emit_load_word(e, R11, emit_hint(t, i, R11));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target) + table, R11));
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
+	tail = add_tail(t, TAIL_HINT);
+	tail->site = emit_unless_one(e);
+	return tail;
+}
+
+/* The hint was wrong. A JMP has a link to leave by; a CALL is called out. */
+static void emit_hint_tail(struct translator *t, const struct tail *tail)
+{
+	const struct insn *i = &t->insn[tail->insn];
+	int32_t table = branch_table(t, t->key);
+	bool call = i->id == INSN_CALL;
+	struct emitter *e = t->e;
+
+	t->rip = wrap_rip(t, t->b->rip + t->offset[tail->insn]);
+	emit_probe(t, table);
+	if (call)
+		emit_callout_unless_one(t);
+	else
+		emit_if_hit(t, tail->link);
+	emit_op_mem(e, OP_STORE, 2, R11, emit_hint(t, i, RCX));
+	if (call)
+		emit_jmp_to(e, tail->retry);
+	else
+		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
+}
+
+/* r10 = target: through the branch cache of mode `key`. A kick may go to its stub from any place. */
+void emit_branch(struct translator *t, unsigned link, const struct insn *i)
+{
+	struct link *l = &t->bt->links[t->b->links + link];
+	int32_t table = branch_table(t, l->key);
+	struct emitter *e = t->e;
+
+	if (!t->bt->unchained) {
+		l->site = emit_offset(e);
+		if (hinted(t, i)) {
+			emit_hinted_probe(t, i, table)->link = (uint8_t)link;
+		} else {
+			emit_probe(t, table);
+			emit_if_hit(t, link);
+		}
+		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
+		l->end = emit_offset(e);
+		return;
+	}
+	emit_store(e, R10, mem_gs(G(rip)));
+	emit_leave(t, LEAVE_CODE(LEAVE_BRANCH, link, 0));
+}
+
+/* To a RIP that is known, in mode `key`. */
+void emit_goto(struct translator *t, uint64_t target, uint32_t key)
+{
+	if (chainable(t, target) || t->bt->unchained) {
+		struct tail *tail;
+		unsigned link = add_link(t, LINK_DIRECT, target, key);
+
+		tail = add_tail(t, TAIL_LINK);
+		tail->link = (uint8_t)link;
+		emit_align_rel32(t->e, 1);
+		tail->site = emit_jmp32(t->e);
+	} else {
+		emit_branch_known(t, add_link(t, LINK_PAGE, target, key), false);
+	}
+}
+
+void emit_call(struct translator *t, uint64_t target)
+{
+	if (chainable(t, target)) {
+		unsigned link = add_link(t, LINK_DIRECT, target, t->key);
+		struct tail *tail = add_tail(t, TAIL_LINK);
+
+		tail->link = (uint8_t)link;
+		emit_align_rel32(t->e, 1);
+		tail->site = emit_call32(t->e);
+	} else {
+		emit_branch_known(t, add_link(t, LINK_PAGE, target, t->key), true);
+	}
+}
+
+/*
+ * The look-up of a CALL to the RIP in r10, before the push: nothing needs to be undone if it misses, for then
+ * the interpreter runs the CALL, and raises what an impossible target raises. Host address into WORD_TMP.
+ */
+void emit_call_probe(struct translator *t, const struct insn *i)
+{
+	int32_t table = branch_table(t, t->key);
+	struct emitter *e = t->e;
+
+	if (hinted(t, i)) {
+		struct tail *tail = emit_hinted_probe(t, i, table);
+
+		tail->retry = emit_offset(e);
+	} else {
+		emit_probe(t, table);
+		emit_callout_unless_one(t);
+	}
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
+	emit_store(e, RCX, mem_gs(WORD(WORD_TMP)));
+}
+
+/* r10 = where the guest returned to; r11d says which RET that was. */
+void emit_landing(struct translator *t, uint64_t rip)
+{
+	unsigned link = add_link(t, LINK_LANDING, rip, t->key);
+	struct link *l = &t->bt->links[t->b->links + link];
+	struct emitter *e = t->e;
+
+	l->site = emit_offset(e);
+	l->stub = t->bt->vm->return_leave;
+	if (t->b->code_page) {
+		emit_landing_sum(e, t->b->code_page, 1 - (int32_t)rip);
+		patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch_any_rip);
+	} else {
+		emit_mov_imm64(e, RCX, -rip);
+		_Static_assert(LANDING_EXPECTED == 2, "where the constant is in it");
+		emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
+		patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch);
+	}
+	l->end = emit_offset(e); /* a look-up that follows has a link of its own, and uses r11 */
+	emit_goto(t, rip, t->key);
+}
+
+/* A jump whose rel32 is at `site`, to a RIP that is known, in this mode. */
+void emit_goto_from(struct translator *t, uint32_t site, uint64_t target)
+{
+	bool direct = chainable(t, target) || t->bt->unchained;
+	unsigned link = add_link(t, direct ? LINK_DIRECT : LINK_PAGE, target, t->key);
+	struct tail *tail = add_tail(t, direct ? TAIL_LINK : TAIL_BRANCH);
+
+	tail->link = (uint8_t)link;
+	tail->site = site;
+}
+
+static void emit_callout_data(struct translator *t, const struct tail *tail)
+{
+	struct callout *c = (struct callout *)(void *)t->e->p;
+	const struct insn *i = &t->insn[tail->insn];
+	const struct block *b = t->b;
+
+	*c = (struct callout){ .block = t->id, .key = t->key, .ends = tail->ends, .fpu = b->fpu, .insn = *i };
+	c->rip = wrap_rip(t, b->rip + t->offset[tail->insn]);
+	c->next = wrap_rip(t, c->rip + i->len);
+	c->next_offset = b->offset + t->offset[tail->insn] + i->len;
+	t->e->p += sizeof(*c);
+}
+
+/* r10 and size: does the span of a group cross into the next page? Then on without groups. */
+static void emit_crossing(struct translator *t, unsigned size)
+{
+	uint64_t rip = wrap_rip(t, t->b->rip + t->offset[t->insn_index]);
+	unsigned link = add_link(t, LINK_DIRECT, rip, t->key | KEY_ONE_BY_ONE);
+	struct emitter *e = t->e;
+	struct tail *tail;
+	uint8_t *one_page;
+
+	emit_lea(e, RCX, mem_at(R10, (int32_t)size - 1));
+	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
+	emit_pext(e, R11, R10, mem_cache(CONSTANT_PAGE_MASK));
+	emit_not(e, R11);
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R11, .scale = 1, .disp = 1 });
+	one_page = emit_jrcxz(e);
+	tail = add_tail(t, TAIL_LINK);
+	tail->link = (uint8_t)link;
+	emit_align_rel32(e, 1);
+	tail->site = emit_jmp32(e);
+	patch8(e, one_page);
+}
+
+/* The data, which the call in the block names; or both. */
+static void emit_callout_tail(struct translator *t, const struct tail *tail)
+{
+	uint32_t data = emit_offset(t->e);
+
+	emit_callout_data(t, tail);
+	if (!tail->retry && !tail->apart)
+		return;
+	patch32(t->e->base, tail->site, emit_offset(t->e));
+	patch32(t->e->base, emit_lea_rip(t->e, RCX), data);
+	if (tail->apart) {
+		emit_jmp_to(t->e, t->bt->callout_last);
+		return;
+	}
+	emit_call_to(t->e, t->bt->callout);
+	emit_jmp_to(t->e, tail->retry);
+}
+
+static void emit_miss_tail(struct translator *t, const struct tail *tail)
+{
+	struct emitter *e = t->e;
+
+	if (tail->reg == REG_NONE)
+		emit_mov_imm(e, R10, tail->address);
+	else if (tail->reg != R10)
+		emit_mov(e, 8, R10, tail->reg);
+	if (tail->group)
+		emit_crossing(t, tail->size);
+	emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first, tail->insn));
+	emit_mov_imm(e, R11, t->id);
+	emit_call_to(e, t->bt->miss);
+	emit_jmp_to(e, tail->retry);
+}
+
+static void emit_tail(struct translator *t, const struct tail *tail)
+{
+	struct link *l = &t->bt->links[t->b->links + tail->link];
+	struct emitter *e = t->e;
+
+	t->insn_index = tail->insn;
+	while (tail->kind == TAIL_CALLOUT && emit_offset(e) % _Alignof(struct callout))
+		emit8(e, 0xcc);
+	if (tail->site)
+		patch32(e->base, tail->site, emit_offset(e));
+	switch (tail->kind) {
+	case TAIL_MISS:
+		emit_miss_tail(t, tail);
+		break;
+	case TAIL_LINK:
+		l->site = tail->site;
+		l->stub = emit_offset(e);
+		emit_leave(t, LEAVE_CODE(LEAVE_LINK, tail->link, 0));
+		break;
+	case TAIL_LEAVE:
+		if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH && has_return_stack(t)) {
+			l->stub = t->bt->vm->return_leave;
+			if (l->kind == LINK_PAGE)
+				emit_mov_imm(e, R10, l->target);
+			emit_mov_imm(e, R11, RETURN_FROM(t->id, tail->link));
+			emit_jmp_to(e, t->bt->vm->branch_second);
+			break;
+		}
+		if (LEAVE_KIND(tail->leave) == LEAVE_BRANCH) {
+			l->stub = emit_offset(e);
+			if (l->kind == LINK_BRANCH)
+				emit_store(e, R10, mem_gs(G(rip)));
+		} else if (LEAVE_KIND(tail->leave) == LEAVE_REQUEST) {
+			t->rip = wrap_rip(t, t->b->rip + t->offset[tail->insn]);
+			emit_rip(t, R10, next_rip(t, &t->insn[tail->insn]));
+			emit_store(e, R10, mem_gs(G(rip)));
+		}
+		emit_leave(t, tail->leave);
+		break;
+	case TAIL_BRANCH:
+		emit_branch_known(t, tail->link, false);
+		break;
+	case TAIL_HINT:
+		emit_hint_tail(t, tail);
+		break;
+	case TAIL_CALLOUT:
+		emit_callout_tail(t, tail);
+		break;
+	}
+}
+
+/* Branches to other pages behind the block, everything else where it is rarely run. */
+void emit_tails(struct translator *t)
+{
+	for (unsigned n = 0, count = t->tail_count; n < count; n++)
+		if (t->tail[n].kind == TAIL_BRANCH)
+			emit_tail(t, &t->tail[n]);
+	t->b->end = emit_offset(t->e);
+	t->e->p = t->e->base + t->b->cold_begin;
+	for (unsigned n = 0; n < t->tail_count; n++)
+		if (t->tail[n].kind != TAIL_BRANCH)
+			emit_tail(t, &t->tail[n]);
+	t->b->cold_end = emit_offset(t->e);
+}
