@@ -9,6 +9,7 @@
  * Canaries around what may change must stay.
  */
 #include "guest.inc"
+#include "attack.inc"
 
 	.set ALL, 7
 	.set ROUNDS, 4000
@@ -28,7 +29,6 @@ canary2: .skip 4096
 	.balign 8
 seed:	.quad 0x9e3779b97f4a7c15
 target:	.quad 0
-bad:	.quad 0
 hash:	.quad 0
 	/* where a host process has what it is made of, and ends of what there is */
 kinds:	.quad 0x0000555555554000, 0x00007ffff7fc0000, 0x00007fffffffe000, 0x0000700000000000, 0x0000000040001000
@@ -41,15 +41,7 @@ kinds:	.quad 0x0000555555554000, 0x00007ffff7fc0000, 0x00007fffffffe000, 0x00007
 	/* RAX: the next random number. Keeps the rest. */
 random:	mov seed, %rax
 	push %rcx
-	mov %rax, %rcx
-	shl $13, %rcx
-	xor %rcx, %rax
-	mov %rax, %rcx
-	shr $7, %rcx
-	xor %rcx, %rax
-	mov %rax, %rcx
-	shl $17, %rcx
-	xor %rcx, %rax
+	XORSHIFT %rax, %rcx, 13, 7, 17
 	mov %rax, seed
 	pop %rcx
 	ret
@@ -224,7 +216,7 @@ map_all:
 	ret
 
 	/* page: at each 8 bytes a number that follows from where */
-fill_page:
+fill_numbers:
 	xor %ecx, %ecx
 1:	imul $0x9e3779b1, %ecx, %eax
 	mov %rax, page(%rcx)
@@ -242,22 +234,6 @@ fill_code:
 	jb 1b
 	ret
 
-	/* *bad += words of the canaries that have changed */
-check_canaries:
-	xor %ecx, %ecx
-1:	mov $0x5ca1ab1e, %eax
-	cmp %rax, canary0(%rcx)
-	jne 2f
-	cmp %rax, canary1(%rcx)
-	jne 2f
-	cmp %rax, canary2(%rcx)
-	je 3f
-2:	incl bad
-3:	add $8, %ecx
-	cmp $4096, %ecx
-	jb 1b
-	ret
-
 	/* an address that is mapped by map_all: canonical, its 16 bytes in one page */
 mapped_address:
 	call address
@@ -271,20 +247,13 @@ mapped_address:
 	ret
 
 .macro VERDICT name:req
-	call check_canaries
+	CHECK_CANARIES canary0, canary1, canary2
 	CHECK "\name", bad, $0
 	movq $0, bad
 .endm
 
 test_main:
-	mov $0x5ca1ab1e, %eax
-	xor %ecx, %ecx
-1:	mov %rax, canary0(%rcx)
-	mov %rax, canary1(%rcx)
-	mov %rax, canary2(%rcx)
-	add $8, %ecx
-	cmp $4096, %ecx
-	jb 1b
+	FILL_CANARIES canary0, canary1, canary2
 
 	/* -- nothing is mapped: a fault, and the right one */
 	xor %eax, %eax
@@ -322,7 +291,7 @@ test_main:
 	/* -- everything is mapped to one page: it is what is read, and what is written */
 	mov $ALL, %eax
 	call map_all
-	call fill_page
+	call fill_numbers
 	mov $ROUNDS, %ebx
 1:	call mapped_address
 	mov %eax, %ecx
@@ -419,7 +388,7 @@ test_main:
 	VERDICT "code that was just written through another alias is what runs"
 
 	/* -- segment bases of all kinds, wrapping round */
-	call fill_page
+	call fill_numbers
 	mov $ROUNDS, %ebp
 1:	call mapped_address
 	mov %rax, %r12

@@ -4,6 +4,7 @@
  * is not faults, and has done nothing. Data, stack and code.
  */
 #include "guest.inc"
+#include "attack.inc"
 
 	.set ROUNDS, 3000
 	.bss
@@ -17,22 +18,13 @@ seed:	.long 0x9e3779b9
 target:	.long 0
 far:	.long 0
 	.short SLOT + 8
-bad:	.long 0
 base:	.long 0
 limit:	.long 0 /* of the last byte */
 
 	.text
 random:	mov seed, %eax
 	push %ecx
-	mov %eax, %ecx
-	shl $13, %ecx
-	xor %ecx, %eax
-	mov %eax, %ecx
-	shr $17, %ecx
-	xor %ecx, %eax
-	mov %eax, %ecx
-	shl $5, %ecx
-	xor %ecx, %eax
+	XORSHIFT %eax, %ecx, 13, 17, 5
 	mov %eax, seed
 	pop %ecx
 	ret
@@ -174,30 +166,12 @@ verdict:
 2:	incl bad
 3:	dec %ebp
 	jnz 1b
-	call check_canaries
+	CHECK_CANARIES canary0, canary1
 	CHECK4 "\name", bad, $0
 .endm
 
-check_canaries:
-	xor %ecx, %ecx
-1:	cmpl $0x5ca1ab1e, canary0(%ecx)
-	jne 2f
-	cmpl $0x5ca1ab1e, canary1(%ecx)
-	je 3f
-2:	incl bad
-3:	add $4, %ecx
-	cmp $4096, %ecx
-	jb 1b
-	ret
-
 test_main:
-	mov $0x5ca1ab1e, %eax
-	mov $canary0, %edi
-	mov $1024, %ecx
-	rep stosl
-	mov $canary1, %edi
-	mov $1024, %ecx
-	rep stosl
+	FILL_CANARIES canary0, canary1
 	TRIES "data", t_data, not
 	TRIES "data with an index", t_indexed, not
 	TRIES "strings", t_string, 0x77777777
@@ -221,7 +195,7 @@ test_main:
 2:	incl bad
 3:	dec %ebp
 	jnz 1b
-	call check_canaries
+	CHECK_CANARIES canary0, canary1
 	CHECK4 "the stack", bad, $0
 
 	movl $0, bad

@@ -10,6 +10,7 @@
  */
 #include "guest.inc"
 #include "smp.inc"
+#include "attack.inc"
 
 	.set MARK, 0x5a5a5a5a
 	.set VIEW, 0x40000000
@@ -38,7 +39,6 @@ canary5: .skip 4096
 	.data
 	.balign 128
 victims: .skip 128 /* those that are still at it */
-errors:	.skip 128
 faults:	.skip 128
 	.balign 8
 data_entries: .quad data_a + 7, data_b + 7, data_a + 5, 0, data_b + 3, NOWHERE + 7, 0x1ffffff000 + 7, data_a + 7
@@ -50,15 +50,7 @@ code_dir_entries: .quad code_table_a + 7, code_table_b + 7, 0, code_table_a + 5,
 
 	.text
 	/* r15: this processor's seed -> rax */
-random:	mov %r15, %rax
-	shl $13, %rax
-	xor %rax, %r15
-	mov %r15, %rax
-	shr $7, %rax
-	xor %rax, %r15
-	mov %r15, %rax
-	shl $17, %rax
-	xor %rax, %r15
+random:	XORSHIFT %r15, %rax, 13, 7, 17
 	mov %r15, %rax
 	ret
 
@@ -129,7 +121,7 @@ k_load:	mov (%rbx), %eax
 	je next
 	cmp $-1, %eax /* nowhere */
 	je next
-	lock incl errors
+	lock incl bad
 	jmp next
 k_store: bts $40, %rdx
 	mov %rdx, (%rbx)
@@ -166,7 +158,7 @@ k_call:	mov %rbx, %rax
 	je next
 	cmp $0x0b0b0b0b, %ecx
 	je next
-	lock incl errors
+	lock incl bad
 next:	mov %r12, %rsp
 	dec %r14d
 	jnz again
@@ -177,20 +169,6 @@ next:	mov %r12, %rsp
 kinds:	.quad k_load, k_store, k_xadd, k_string, k_copy, k_pair, k_cross, k_call
 	.text
 
-	/* edi a page, eax what each four bytes are (every other, if ecx is 8) */
-check_page:
-	mov $4096, %edx
-1:	sub %ecx, %edx
-	cmp %eax, (%rdi,%rdx)
-	je 2f
-	incl errors
-2:	test %edx, %edx
-	jnz 1b
-	ret
-fill_page:
-	mov $1024, %ecx
-	rep stosl
-	ret
 	/* edi: a page, eax: what its functions say */
 fill_code:
 	xor %ecx, %ecx
@@ -206,11 +184,7 @@ test_main:
 	SETIDT 14, on_page_fault
 	mov $4, %edi
 	call smp_start
-	.irp what, canary0, canary1, canary2, canary3, canary4, canary5
-	mov $\what, %edi
-	mov $0x5ca1ab1e, %eax
-	call fill_page
-	.endr
+	FILL_CANARIES canary0, canary1, canary2, canary3, canary4, canary5
 	mov $MARK, %eax
 	mov $data_a, %edi
 	call fill_page
@@ -225,26 +199,21 @@ test_main:
 	movq $directory + 7, boot_pdpt + 8
 	movl $2, victims
 	SMP_RUN job, 4
-	CHECK4 "what is read and run is what was mapped", errors, $0
-	.irp what, canary0, canary1, canary2, canary3, canary4, canary5
-	mov $\what, %edi
-	mov $0x5ca1ab1e, %eax
-	mov $4, %ecx
-	call check_page
-	.endr
-	CHECK4 "the pages around are as they were", errors, $0
+	CHECK4 "what is read and run is what was mapped", bad, $0
+	CHECK_CANARIES canary0, canary1, canary2, canary3, canary4, canary5
+	CHECK4 "the pages around are as they were", bad, $0
 	mov $MARK, %eax
 	mov $8, %ecx
 	mov $data_a, %edi
 	call check_page
 	mov $data_b, %edi
 	call check_page
-	CHECK4 "every store is whole and where it belongs", errors, $0
+	CHECK4 "every store is whole and where it belongs", bad, $0
 	mov $code_a, %edi
 	call check_code
 	mov $code_b, %edi
 	call check_code
-	CHECK4 "code that could be run but not written is as it was", errors, $0
+	CHECK4 "code that could be run but not written is as it was", bad, $0
 	cmpl $100, faults
 	setae %al
 	movzbl %al, %eax
@@ -259,7 +228,7 @@ check_code:
 	jne 2f
 	cmpb $0xc3, 5(%rdi,%rcx)
 	je 3f
-2:	incl errors
+2:	incl bad
 3:	add $16, %ecx
 	cmp $4096, %ecx
 	jb 1b
