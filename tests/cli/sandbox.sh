@@ -24,16 +24,10 @@ boxed() {
 	got=$(threads $pid)
 	root=$(ls "/proc/$pid/root/" 2>/dev/null | tr '\n' ' ')
 	networks=$(readlink "/proc/$pid/ns/net" "/proc/self/ns/net" | sort -u | wc -l)
-	# shellcheck disable=SC2016
-	python3 - "$tmp/boxed.qmp" <<-'EOF'
-		import socket, sys, time
-		s = socket.socket(socket.AF_UNIX)
-		s.connect(sys.argv[1])
-		for command in "qmp_capabilities", "system_reset", "system_reset":
-		    s.sendall(b'{"execute": "%s"}\n' % command.encode())
-		    time.sleep(0.7)
-		s.close()
-	EOF
+	for _ in 1 2; do
+		python3 tests/qmp_client.py "$tmp/boxed.qmp" system_reset >/dev/null
+		sleep 0.7
+	done
 	again=$(threads $pid)
 	kill -TERM $pid
 	wait $pid

@@ -12,10 +12,10 @@ resident() {
 	sed -n 's/^ *guest RAM in use *\([0-9]*\) KiB.*/\1/p' "$tmp/err" | tail -n 1
 }
 before=$(resident)
-reply=$(python3 tests/pc/qmp.py "$tmp/qmp" balloon '{"value": 419430400}' 2>&1)
+reply=$(python3 tests/qmp_client.py "$tmp/qmp" balloon '{"value": 419430400}' 2>&1)
 check "balloon: a target by QMP" $? "$reply"
 for _ in $(seq 60); do
-	reply=$(python3 tests/pc/qmp.py "$tmp/qmp" query-balloon 2>&1)
+	reply=$(python3 tests/qmp_client.py "$tmp/qmp" query-balloon 2>&1)
 	grep -q '"actual": 419430400' <<<"$reply" && break
 	sleep 1
 done
@@ -23,7 +23,7 @@ check "balloon: the guest gets there" "$(grep -q '"actual": 419430400' <<<"$repl
 after=$(resident)
 check "balloon: the host has its memory back" "$([ "$after" -lt $((450 << 10)) ]; echo $?)" "$before KiB before, $after after"
 echo "# resident: $before KiB before, $after KiB after"
-python3 tests/pc/qmp.py "$tmp/qmp" balloon '{"value": 1073741824}' >/dev/null 2>&1
+python3 tests/qmp_client.py "$tmp/qmp" balloon '{"value": 1073741824}' >/dev/null 2>&1
 in_debian 60 'sleep 5; head -c 400M /dev/zero >/dev/shm/fill && rm /dev/shm/fill && echo filled'
 check "balloon: and gets all of it again" "$(grep -qx filled <<<"$reply"; echo $?)" "$reply"
 debian_down
