@@ -54,6 +54,25 @@ static unsigned insn_at(const struct bt *bt, const struct block *b, uint32_t off
 	return n;
 }
 
+/*
+ * A page fault of the host in a block is never the guest's doing: look-ups keep all accesses in memory that there is.
+ * It means that a translation is wrong, and might as well have reached something of the monitor's: the process ends.
+ */
+static void tell_stray(const struct bt *bt, uint32_t id, uint32_t offset, uint64_t address)
+{
+	const struct block *b = bt_block(bt, id);
+	char text[256];
+	int n;
+
+	n = snprintf(text, sizeof(text),
+		     "ringside: bt: translated code at %#x of block %u (RIP %#llx, key %#x) accessed host address %#llx: this is a "
+		     "bug of Ringside's, and the machine ends here\n",
+		     offset - b->entry, id, (unsigned long long)bt_insn_rip(bt, b, insn_at(bt, b, offset)), b->key,
+		     (unsigned long long)address);
+	if (n > 0 && write(STDERR_FILENO, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1) < 0)
+		return;
+}
+
 static bool on_fault(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
@@ -71,6 +90,10 @@ static bool on_fault(int sig, siginfo_t *info, void *context)
 	id = cache_block_at(bt->vm, offset);
 	if (id == NO_BLOCK)
 		return false;
+	if (uc->uc_mcontext.gregs[REG_TRAPNO] == VEC_PF) {
+		tell_stray(bt, id, offset, (uint64_t)(uintptr_t)info->si_addr);
+		return false;
+	}
 	uc->uc_mcontext.gregs[REG_RCX] = LEAVE_CODE(LEAVE_INTERPRET, insn_at(bt, bt_block(bt, id), offset), 0);
 	uc->uc_mcontext.gregs[REG_R10] = id;
 	uc->uc_mcontext.gregs[REG_EFL] &= ~HOST_TF;
