@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "irq/lapic.h"
+#include "machine/resident.h"
 #include "machine/vm.h"
-#include "util/resident.h"
 
 static const char *const exit_name[EXIT_REASON_COUNT] = {
 #define X(id, name, help) [id] = name,

@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/file_writer.h"
 #include "dev/pflash.h"
 #include "machine/vm.h"
-#include "util/file_writer.h"
 #include "util/log.h"
 
 #define CODE_PATH "/usr/share/OVMF/OVMF_CODE_4M.fd"

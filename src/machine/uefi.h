@@ -2,7 +2,7 @@
  * UEFI firmware: OVMF's code and, in a flash chip below it, its variables, which are a file of the host's.
  *
  * The file is opened with the host's side and outlives resets. Thread: the one that builds the machine. What the guest
- * programs into the flash is written to the file by a thread of its own (util/file_writer.h), in the guest's order.
+ * programs into the flash is written to the file by a thread of its own (block/file_writer.h), in the guest's order.
  */
 #ifndef RINGSIDE_UEFI_H
 #define RINGSIDE_UEFI_H

@@ -1,11 +1,12 @@
 /* Writes behind somebody's back: everything arrives, in order, also when far more comes than the thread keeps up with. */
-#include "util/file_writer.h"
+#include "block/file_writer.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -54,6 +55,38 @@ static void test_errors(void)
 	close(fd);
 }
 
+/* No memory for a large change, with small ones before it: all of it arrives all the same, in order. */
+static void test_no_memory(void)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	enum { LARGE = 32 << 20 };
+	int fd = memfd_create("large", MFD_CLOEXEC);
+	uint8_t *large = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *got = MAP_FAILED;
+	struct rlimit limit, none = {0};
+
+	CHECK(fd >= 0 && large != MAP_FAILED && ftruncate(fd, LARGE) == 0 && getrlimit(RLIMIT_AS, &limit) == 0);
+	got = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
+	struct file_writer *w = file_writer_new(fd);
+	CHECK(got != MAP_FAILED && w != NULL);
+	none.rlim_max = limit.rlim_max;
+	for (unsigned n = 0; n < 200; n++) {
+		memset(large, (int)n, 64);
+		file_writer_put(w, large, 0, 64);
+	}
+	memset(large, 0xa5, LARGE);
+	setrlimit(RLIMIT_AS, &none);
+	CHECK(malloc(LARGE) == NULL);
+	file_writer_put(w, large, 0, LARGE);
+	setrlimit(RLIMIT_AS, &limit);
+	CHECK_EQ(file_writer_drain(w), 0);
+	CHECK(memcmp(got, large, LARGE) == 0);
+	file_writer_free(w);
+	munmap(got, LARGE);
+	munmap(large, LARGE);
+	close(fd);
+#endif
+}
+
 int main(void)
 {
 	int fd = memfd_create("file", MFD_CLOEXEC);
@@ -62,6 +95,7 @@ int main(void)
 	CHECK_EQ(ftruncate(fd, SIZE), 0);
 	test_all_arrives(fd);
 	test_errors();
+	test_no_memory();
 	close(fd);
 	return summary();
 }

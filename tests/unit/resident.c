@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "util/resident.h"
+#include "machine/resident.h"
 
 static unsigned passed, failed;
 

@@ -1,7 +1,7 @@
 /*
  * Writes behind somebody's back, in order. See file_writer.h.
  */
-#include "util/file_writer.h"
+#include "block/file_writer.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -28,13 +28,14 @@ struct file_writer {
 	struct change *first, *last;
 	unsigned waiting;
 	bool busy, ending;
+	bool unsynced; /* something was written that the barrier has yet to follow */
 	int error;
 };
 
-static int write_all(int fd, const struct change *c)
+static int write_all(int fd, const uint8_t *data, uint64_t at, uint64_t len)
 {
-	for (uint64_t done = 0; done < c->len;) {
-		ssize_t n = pwrite(fd, c->data + done, c->len - done, (off_t)(c->at + done));
+	for (uint64_t done = 0; done < len;) {
+		ssize_t n = pwrite(fd, data + done, len - done, (off_t)(at + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -53,7 +54,7 @@ static int write_list(int fd, struct change *c)
 	for (struct change *next; c; c = next) {
 		next = c->next;
 		if (r == 0)
-			r = write_all(fd, c);
+			r = write_all(fd, c->data, c->at, c->len);
 		free(c);
 	}
 	if (fdatasync(fd) < 0 && r == 0)
@@ -68,12 +69,13 @@ static void *writer_main(void *opaque)
 	sandbox_enter(SANDBOX_FILE);
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
-		while (!w->first && !w->ending)
+		while (!w->first && !w->unsynced && !w->ending)
 			pthread_cond_wait(&w->work, &w->lock);
 		struct change *list = w->first;
-		if (!list)
+		if (!list && !w->unsynced)
 			break;
 		w->first = w->last = NULL;
+		w->unsynced = false;
 		w->waiting = 0;
 		w->busy = true;
 		pthread_mutex_unlock(&w->lock);
@@ -88,34 +90,49 @@ static void *writer_main(void *opaque)
 	return NULL;
 }
 
-/* All that waits becomes one change with what is there now. w->lock held. */
-static void widen(struct file_writer *w, uint64_t *at, uint64_t *len)
+/* [*at, *at + *len), and all that waits: w->lock held. */
+static void widen(const struct file_writer *w, uint64_t *at, uint64_t *len)
 {
 	uint64_t end = *at + *len;
 
-	while (w->first) {
-		struct change *c = w->first;
-
+	for (const struct change *c = w->first; c; c = c->next) {
 		*at = c->at < *at ? c->at : *at;
 		end = c->at + c->len > end ? c->at + c->len : end;
-		w->first = c->next;
+	}
+	*len = end - *at;
+}
+
+static void drop_waiting(struct file_writer *w)
+{
+	for (struct change *c = w->first, *next; c; c = next) {
+		next = c->next;
 		free(c);
 	}
-	w->last = NULL;
+	w->first = w->last = NULL;
 	w->waiting = 0;
-	*len = end - *at;
+}
+
+/* There is no memory to keep it in: here and now, after what waits. w->lock held, and given up meanwhile. */
+static void write_at_once(struct file_writer *w, const uint8_t *contents, uint64_t at, uint64_t len)
+{
+	while (w->first || w->busy)
+		pthread_cond_wait(&w->idle, &w->lock);
+	int r = write_all(w->fd, contents + at, at, len);
+	if (w->error == 0)
+		w->error = r;
+	w->unsynced = true;
 }
 
 void file_writer_put(struct file_writer *w, const uint8_t *contents, uint64_t at, uint64_t len)
 {
 	pthread_mutex_lock(&w->lock);
-	if (w->waiting == WAITING_MAX)
+	bool full = w->waiting == WAITING_MAX;
+	if (full)
 		widen(w, &at, &len);
 	struct change *c = malloc(sizeof *c + len);
-	if (!c) {
-		if (w->error == 0)
-			w->error = -ENOMEM;
-	} else {
+	if (c) {
+		if (full) /* what is there now is in the new one */
+			drop_waiting(w);
 		*c = (struct change){.at = at, .len = len};
 		memcpy(c->data, contents + at, len);
 		if (w->last)
@@ -124,15 +141,17 @@ void file_writer_put(struct file_writer *w, const uint8_t *contents, uint64_t at
 			w->first = c;
 		w->last = c;
 		w->waiting++;
-		pthread_cond_signal(&w->work);
+	} else {
+		write_at_once(w, contents, at, len);
 	}
+	pthread_cond_signal(&w->work);
 	pthread_mutex_unlock(&w->lock);
 }
 
 int file_writer_drain(struct file_writer *w)
 {
 	pthread_mutex_lock(&w->lock);
-	while (w->first || w->busy)
+	while (w->first || w->unsynced || w->busy)
 		pthread_cond_wait(&w->idle, &w->lock);
 	int r = w->error;
 	w->error = 0;

@@ -1,4 +1,4 @@
-#include "util/resident.h"
+#include "machine/resident.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
