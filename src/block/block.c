@@ -406,7 +406,7 @@ static void wait_a_moment(struct block *b)
 		take_from_ring(b);
 		pthread_mutex_unlock(&b->ring_lock);
 	}
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += DRAIN_MOMENT_NS;
 	if (until.tv_nsec >= NS_PER_S) {
 		until.tv_nsec -= NS_PER_S;
@@ -414,7 +414,7 @@ static void wait_a_moment(struct block *b)
 	}
 	pthread_mutex_lock(&b->lock);
 	if (!b->ended.first)
-		pthread_cond_timedwait(&b->ended_one, &b->lock, &until);
+		pthread_cond_clockwait(&b->ended_one, &b->lock, CLOCK_MONOTONIC, &until);
 	pthread_mutex_unlock(&b->lock);
 }
 

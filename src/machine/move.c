@@ -34,13 +34,13 @@ static bool hold(struct vm *vm)
 	struct timespec end;
 	int r = 0;
 
-	clock_gettime(CLOCK_REALTIME, &end);
+	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_sec += PATIENCE_S;
 	vm->held = true;
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vcpu_kick(vm->vcpu[i]);
 	while (r == 0 && vm->end == VM_RUNNING && !all_parked(vm))
-		r = pthread_cond_timedwait(&vm->came_out, &vm->lock, &end);
+		r = pthread_cond_clockwait(&vm->came_out, &vm->lock, CLOCK_MONOTONIC, &end);
 	return vm->end == VM_RUNNING && all_parked(vm);
 }
 
