@@ -18,8 +18,8 @@
 
 #include "engine/bt/bt.h"
 #include "engine/interp/hostfault.h"
+#include "engine/signals.h"
 
-#define KICK_SIGNAL (SIGRTMIN + 5)
 #define HOST_TF 0x100
 #define SIGNAL_STACK_SIZE 65536
 #define POP_RCX 0x59
@@ -196,7 +196,7 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 	struct bt *bt = running;
 
 	(void)info;
-	if (sig == KICK_SIGNAL && bt)
+	if (sig == SIGNAL_KICK_BT && bt)
 		bt->stats.kicks++;
 	uc->uc_mcontext.gregs[REG_EFL] &= ~HOST_TF;
 	if (bt && __atomic_load_n(&bt->cpu->request, __ATOMIC_RELAXED) && !stop(bt, uc)) {
@@ -213,7 +213,7 @@ void signal_interrupt(struct bt *bt, uint32_t request)
 	__atomic_fetch_or(&bt->cpu->request, request, __ATOMIC_SEQ_CST);
 	tid = __atomic_load_n(&bt->tid, __ATOMIC_SEQ_CST);
 	if (tid && tid != thread_id)
-		syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+		syscall(SYS_tgkill, getpid(), tid, SIGNAL_KICK_BT);
 }
 
 /* ---- the thread ---- */
@@ -228,7 +228,7 @@ static void init(void)
 	hostfault_install();
 	if (!hostfault_add(on_fault))
 		init_error = -ENOSPC;
-	else if (sigaction(KICK_SIGNAL, &sa, NULL) < 0 || sigaction(SIGTRAP, &sa, NULL) < 0)
+	else if (sigaction(SIGNAL_KICK_BT, &sa, NULL) < 0 || sigaction(SIGTRAP, &sa, NULL) < 0)
 		init_error = -errno;
 }
 

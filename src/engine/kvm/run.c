@@ -9,7 +9,6 @@
  * "The kvm_run structure".
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -18,9 +17,9 @@
 
 #include "cpu/fpu.h"
 #include "engine/kvm/kvm.h"
+#include "engine/signals.h"
 #include "util/log.h"
 
-#define KICK_SIGNAL (SIGRTMIN + 6)
 #define RUNS_TO_COMPLETE 128 /* I/O exits of one instruction, at most */
 
 int kvm_fail(struct kvm_vcpu *k, const char *what, int err)
@@ -348,7 +347,7 @@ void kvm_engine_kick(struct cpu *cpu)
 	__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	tid = __atomic_load_n(&k->tid, __ATOMIC_SEQ_CST);
 	if (tid && tid != (pid_t)syscall(SYS_gettid))
-		syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+		syscall(SYS_tgkill, getpid(), tid, SIGNAL_KICK_KVM);
 }
 
 /* It is there to end KVM_RUN, and does nothing. */
@@ -361,7 +360,7 @@ static void init(void)
 	struct sigaction sa = { .sa_handler = on_kick };
 
 	sigemptyset(&sa.sa_mask);
-	if (sigaction(KICK_SIGNAL, &sa, NULL) < 0)
+	if (sigaction(SIGNAL_KICK_KVM, &sa, NULL) < 0)
 		init_error = -errno;
 }
 
