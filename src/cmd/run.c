@@ -117,6 +117,7 @@ static int choose_engine(struct vm_config *config, char *chosen, size_t size)
 	char why[400] = "";
 
 	*chosen = '\0';
+	engine_probe_cheap(); /* for who wants to move the machine to another one later */
 	if (!config->engine) {
 		config->engine = engine_choose(why, sizeof(why));
 		if (config->engine)
@@ -128,6 +129,16 @@ static int choose_engine(struct vm_config *config, char *chosen, size_t size)
 		return -EOPNOTSUPP;
 	}
 	return config->engine ? 0 : -EOPNOTSUPP;
+}
+
+/* What resets and moves take that the sandbox gives to nobody. */
+static bool reserve(const struct run_options *o)
+{
+	int r = o->sandbox == SANDBOX_OFF ? 0 : engine_reserve(o->vm.engine, o->vm.backends.qmp, o->vm.cpus);
+
+	if (r < 0)
+		start_failed(strerror(-r));
+	return r == 0;
 }
 
 /* The guest's lives, from power-on to its end, resets between them. */
@@ -148,6 +159,10 @@ static int run_guest(struct run *run)
 		return start_failed(error);
 	if (*chosen)
 		fprintf(stderr, "ringside: %s\n", chosen);
+	if (!reserve(&run->options)) {
+		vm_destroy(vm);
+		return STATUS_ERROR;
+	}
 	sandbox_enter(SANDBOX_IO);
 	if (run->options.vm.escape_keys)
 		terminal_raw(STDIN_FILENO);

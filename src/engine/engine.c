@@ -41,12 +41,29 @@ int engine_probe(const struct engine *engine, char *why, size_t size)
 
 bool engine_found_fit(const struct engine *engine)
 {
-	char why[200];
-
-	for (unsigned i = 0; engine->device && engines[i]; i++)
+	if (!engine->probe)
+		return true;
+	for (unsigned i = 0; engines[i]; i++)
 		if (engines[i] == engine)
 			return verdict[i].asked && verdict[i].result == 0;
-	return !engine->probe || engine->probe(why, sizeof(why)) == 0;
+	return false;
+}
+
+void engine_probe_cheap(void)
+{
+	for (unsigned i = 0; engines[i]; i++)
+		if (!engines[i]->device)
+			engine_runs_here(engines[i]);
+}
+
+int engine_reserve(const struct engine *engine, bool all, unsigned vcpus)
+{
+	int r = interp_reserve(vcpus);
+
+	for (unsigned i = 0; r == 0 && engines[i]; i++)
+		if (engines[i]->reserve && (engines[i] == engine || (all && engine_found_fit(engines[i]))))
+			r = engines[i]->reserve();
+	return r;
 }
 
 bool engine_runs_here(const struct engine *engine)

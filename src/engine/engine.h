@@ -22,6 +22,9 @@ struct engine {
 	int (*probe)(char *why, size_t size);
 	/* A device file that vm_create opens, by sandbox_open; NULL: none. */
 	const char *device;
+	/* Makes what a VM takes that cannot be made in a sandbox: executable memory. Any number of times; main thread.
+	 * 0 or -errno. NULL: nothing. */
+	int (*reserve)(void);
 	/* Once a VM, and again when the VM is moved to this engine in mid-run, with devices running, then between memory_hold
 	 * and memory_release: state shared by its vCPUs. NULL and errno on failure; EBUSY: not now. */
 	void *(*vm_create)(struct memory *memory);
@@ -57,8 +60,13 @@ extern const struct engine *const engines[];        /* NULL-terminated, best fir
 /* What its probe says; the first time it is asked, on the main thread before there are others, and remembered. */
 int engine_probe(const struct engine *engine, char *why, size_t size);
 bool engine_runs_here(const struct engine *engine);
-/* Any thread: this host is fit for it; of an engine with a device only if that was found out before. */
+/* Asks all engines without a device, which cost nothing to ask. Like engine_probe. */
+void engine_probe_cheap(void);
+/* Any thread: it was found out before that this host is fit for it. Nothing is tried. */
 bool engine_found_fit(const struct engine *engine);
+/* Calls reserve: of `engine`, and with `all` also of those that a VM may be moved to; and makes the interpreter's part
+ * for so many vCPUs. 0 or -errno. */
+int engine_reserve(const struct engine *engine, bool all, unsigned vcpus);
 /* The best engine that this host is fit for, as probe says it; `why` gets "NAME: why not" of those that are better. */
 const struct engine *engine_choose(char *why, size_t size);
 
@@ -73,6 +81,8 @@ enum x interp_deliver(struct cpu *cpu);
 /* Makes what the interpreter keeps for the calling thread. Whoever calls interp_step with guest vector state
  * live calls this once on the thread before: to allocate memory uses vector registers. */
 void interp_prepare(struct cpu *cpu);
+/* Makes beforehand what so many threads need for that: executable memory. 0 or -errno. */
+int interp_reserve(unsigned threads);
 /* The same without delivering: X_FAULT leaves the exception in cpu->fault. `insn` already decoded. */
 enum x interp_execute(struct cpu *cpu, const struct insn *insn);
 

@@ -345,7 +345,7 @@ void *vcpu_main(void *opaque)
 	struct vm *vm = v->vm;
 	struct exit exit;
 
-	interp_prepare(&v->cpu); /* needs executable memory, which the sandbox lets nobody make */
+	interp_prepare(&v->cpu); /* it allocates */
 	sandbox_enter(SANDBOX_VCPU);
 	pthread_mutex_lock(&vm->lock);
 	while (vm->end == VM_RUNNING) {

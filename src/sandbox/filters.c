@@ -54,11 +54,9 @@ struct row {
 #define BITS(argument, mask, value) {argument, SCMP_CMP_MASKED_EQ, mask, value}
 
 static const struct row rows[] = {
-	/* memory: nothing becomes executable but what the I/O thread makes so when a machine is built */
+	/* memory: nothing becomes executable (engine/code_memory.h) */
 	{SCMP_SYS(mmap), ALL, C(1, BITS(2, PROT_EXEC, 0))},
 	{SCMP_SYS(mprotect), ALL, C(1, BITS(2, PROT_EXEC, 0))},
-	{SCMP_SYS(mmap), IO},
-	{SCMP_SYS(mprotect), IO},
 	{SCMP_SYS(munmap), ALL},
 	{SCMP_SYS(mremap), ALL},
 	{SCMP_SYS(madvise), ALL},

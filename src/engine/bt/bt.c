@@ -609,10 +609,13 @@ static void bt_print_stats(void *engine_vm, struct cpu *const *cpus, unsigned co
 
 static void bt_each_range(void *engine_vm, range_fn *tell, void *arg) { cache_each_range(engine_vm, tell, arg); }
 
+int bt_reserve(void) { return code_memory_reserve(CACHE_SIZE, 1); }
+
 const struct engine engine_bt = {
 	.name = "bt",
 	.help = "dynamic binary translation: unmodified guests on hosts without hardware assist",
 	.probe = bt_probe,
+	.reserve = bt_reserve,
 	.vm_create = bt_vm_create,
 	.vm_destroy = bt_vm_destroy,
 	.vcpu_create = bt_vcpu_create,

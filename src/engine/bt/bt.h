@@ -37,6 +37,7 @@
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
 #include "engine/bt/emit.h"
+#include "engine/code_memory.h"
 #include "engine/engine.h"
 #include "mem/memory.h"
 #include "util/lock.h"
@@ -289,7 +290,8 @@ struct bt_stats {
 /* What all vCPUs share. */
 struct bt_vm {
 	struct memory *memory;
-	uint8_t *rw, *rx;     /* the cache: CACHE_SIZE bytes, mapped twice */
+	struct code_memory cache;
+	uint8_t *rw, *rx;     /* its CACHE_SIZE bytes, mapped twice */
 	struct block *blocks; /* REGIONS * REGION_BLOCKS */
 	struct mark *marks;
 	struct link *links;
@@ -452,6 +454,8 @@ void return_free(struct bt *bt);
 void return_drop(struct bt *bt, unsigned stack); /* empties one */
 void return_drop_all(struct bt *bt);
 void return_select(struct bt *bt, enum tlb_mode mode); /* the one that translated code will begin with */
+/* engine.h: reserve. */
+int bt_reserve(void);
 /* The rsp of the empty stack that `address` is in, its guard included; 0: in none. */
 uint64_t return_stack_of(const struct bt *bt, uint64_t address);
 

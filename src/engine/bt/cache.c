@@ -66,18 +66,13 @@ static unsigned regions_wanted(void)
 int cache_init(struct bt_vm *vm)
 {
 	uint64_t pages = memory_span(vm->memory) >> PAGE_SHIFT;
-	void *rw = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *rx;
-	int err;
+	int err = code_memory_take(&vm->cache, CACHE_SIZE);
 
-	if (rw == MAP_FAILED)
-		goto fail;
-	vm->rw = rw;
-	rx = mremap(rw, 0, CACHE_SIZE, MREMAP_MAYMOVE); /* the same pages once more */
-	if (rx == MAP_FAILED)
-		goto fail;
-	vm->rx = rx;
-	if (mprotect(rx, CACHE_SIZE, PROT_READ | PROT_EXEC) < 0)
-		goto fail;
+	if (err < 0)
+		return err;
+	vm->rw = vm->cache.rw;
+	vm->rx = vm->cache.rx;
+	errno = 0;
 	vm->blocks = anonymous(BLOCKS_SIZE);
 	vm->marks = anonymous(MARKS_SIZE);
 	vm->links = anonymous(LINKS_SIZE);
@@ -107,10 +102,7 @@ fail:
 
 void cache_free(struct bt_vm *vm)
 {
-	if (vm->rw)
-		munmap(vm->rw, CACHE_SIZE);
-	if (vm->rx)
-		munmap(vm->rx, CACHE_SIZE);
+	code_memory_give_back(&vm->cache);
 	if (vm->blocks)
 		munmap(vm->blocks, BLOCKS_SIZE);
 	if (vm->marks)

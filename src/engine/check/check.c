@@ -290,6 +290,7 @@ const struct engine engine_check = {
 	.name = "check",
 	.help = "bt and interp in lockstep, compared after every block: finds translation errors",
 	.cpus_max = 1,
+	.reserve = bt_reserve,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,
 	.vcpu_create = vcpu_create,

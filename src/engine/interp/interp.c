@@ -372,6 +372,8 @@ void interp_prepare(struct cpu *cpu)
 	stub_prepare();
 }
 
+int interp_reserve(unsigned threads) { return stub_reserve(threads); }
+
 enum x interp_step(struct cpu *cpu)
 {
 	return step(cpu);

@@ -11,9 +11,8 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "engine/code_memory.h"
 #include "engine/interp/hostfault.h"
 
 #define SLOT_SIZE 256u
@@ -34,7 +33,7 @@ struct lookup {
 };
 
 struct stubs {
-	uint8_t *writable, *executable; /* SLOTS * SLOT_SIZE bytes, the same memory */
+	struct code_memory code; /* SLOTS * SLOT_SIZE bytes */
 	uint64_t serial;
 	struct stub stub[SLOTS];
 	struct lookup lookup[LOOKUPS];
@@ -52,8 +51,8 @@ _Static_assert(offsetof(struct stub_context, flags) == 128 && offsetof(struct st
 static void stubs_free(void *p)
 {
 	struct stubs *s = p;
-	munmap(s->writable, SLOTS * SLOT_SIZE);
-	munmap(s->executable, SLOTS * SLOT_SIZE);
+
+	code_memory_give_back(&s->code);
 	free(s);
 }
 
@@ -65,30 +64,14 @@ static void stubs_key_create(void)
 static struct stubs *stubs_new(void)
 {
 	struct stubs *s = calloc(1, sizeof(*s));
-	if (!s)
+
+	if (!s || code_memory_take(&s->code, SLOTS * SLOT_SIZE) < 0) {
+		free(s);
 		return NULL;
-	int fd = memfd_create("ringside-stubs", MFD_CLOEXEC);
-	if (fd < 0)
-		goto no_fd;
-	if (ftruncate(fd, SLOTS * SLOT_SIZE) < 0)
-		goto no_map;
-	s->writable = mmap(NULL, SLOTS * SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (s->writable == MAP_FAILED)
-		goto no_map;
-	s->executable = mmap(NULL, SLOTS * SLOT_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	if (s->executable == MAP_FAILED)
-		goto no_exec;
-	close(fd);
+	}
 	pthread_once(&stubs_once, stubs_key_create);
 	pthread_setspecific(stubs_key, s);
 	return s;
-no_exec:
-	munmap(s->writable, SLOTS * SLOT_SIZE);
-no_map:
-	close(fd);
-no_fd:
-	free(s);
-	return NULL;
 }
 
 /* ---- the instruction, encoded for the host ---- */
@@ -397,6 +380,8 @@ void stub_prepare(void)
 		stubs = stubs_new();
 }
 
+int stub_reserve(unsigned threads) { return code_memory_reserve(SLOTS * SLOT_SIZE, threads); }
+
 const struct stub *stub_get(const struct insn *insn, bool *no_memory)
 {
 	struct stubs *t = stubs;
@@ -427,7 +412,7 @@ const struct stub *stub_get(const struct insn *insn, bool *no_memory)
 		s->key[0] = host[0];
 		s->key[1] = host[1];
 		s->serial = ++t->serial;
-		build(s, t->writable + slot * SLOT_SIZE, insn, &r, bytes, len);
+		build(s, t->code.rw + slot * SLOT_SIZE, insn, &r, bytes, len);
 		serialize();
 	}
 	*l = (struct lookup){ { key[0], key[1] }, s->serial, slot };
@@ -441,7 +426,7 @@ uint16_t stub_registers(const struct stub *s)
 
 int stub_run(const struct stub *s, struct stub_context *context)
 {
-	uint8_t *code = stubs->executable + (size_t)(s - stubs->stub) * SLOT_SIZE;
+	uint8_t *code = stubs->code.rx + (size_t)(s - stubs->stub) * SLOT_SIZE;
 	void (*run)(struct stub_context *);
 	__builtin_memcpy(&run, &code, sizeof(run));
 	hostfault_stub.begin = (uintptr_t)code + s->begin;

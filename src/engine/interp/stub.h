@@ -20,6 +20,7 @@ struct stub_context {
 };
 
 void stub_prepare(void); /* this thread's memory for stubs, if it is not there yet */
+int stub_reserve(unsigned threads); /* makes it beforehand; 0 or -errno */
 
 struct stub; /* valid until the next stub_get of this thread */
 

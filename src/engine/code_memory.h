@@ -1,0 +1,25 @@
+/*
+ * Memory for generated code: the same pages at one address where they are written, and at another where they are run.
+ *
+ * The process keeps what is given back, empty, and hands it out again: a machine that is reset, or moved to another
+ * engine, in a sandbox that lets nobody make memory executable finds there what it needs. Any thread; the lock is its own.
+ */
+#ifndef RINGSIDE_ENGINE_CODE_MEMORY_H
+#define RINGSIDE_ENGINE_CODE_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct code_memory {
+	uint8_t *rw, *rx; /* NULL: none */
+	size_t size;      /* bytes, whole pages */
+};
+
+/* What the host gives it, it gives when a page is first touched. 0 or -errno. */
+int code_memory_take(struct code_memory *m, size_t size);
+/* Nobody runs it or writes to it any more. *m is empty afterwards; it may be so before. */
+void code_memory_give_back(struct code_memory *m);
+/* Makes as many of `size` bytes as it takes for there to be `count`, those in use included. 0 or -errno. */
+int code_memory_reserve(size_t size, unsigned count);
+
+#endif
