@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
@@ -20,19 +21,6 @@ enum {
 	GDT = 0x1000, IDT = 0x2000, CODE = 0x20000, HANDLER = 0x30000, STACK = 0x40000, DATA = 0x50000, FAR = 0x60000,
 	CLOCK = 0x70000,
 };
-
-static unsigned passed, failed;
-static const char *name;
-
-#define CHECK(cond) \
-	do { \
-		if (cond) { \
-			passed++; \
-		} else { \
-			failed++; \
-			printf("not ok: %s:%d: %s: %s\n", __FILE__, __LINE__, name, #cond); \
-		} \
-	} while (0)
 
 /* ---- guest programs; rbx = DATA, rsp = STACK, HLT ends ---- */
 
@@ -370,7 +358,7 @@ static void clean(const char *what, const uint8_t *code, const uint8_t *end)
 {
 	static const unsigned lengths[] = {1, 2, 5, 64};
 
-	name = what;
+	check_about = what;
 	for (unsigned i = 0; i < 16; i++) {
 		memset(&fake, 0, sizeof fake);
 		fake.length = lengths[i & 3];
@@ -393,7 +381,7 @@ static void clean(const char *what, const uint8_t *code, const uint8_t *end)
 static void wrong(const char *what, enum error error, unsigned at, const uint8_t *code, const uint8_t *end,
 		  const char *says)
 {
-	name = what;
+	check_about = what;
 	for (unsigned i = 0; i < 2; i++) {
 		memset(&fake, 0, sizeof fake);
 		fake.length = 9;
@@ -445,7 +433,7 @@ static void test_errors(void)
 static void test_far_store(void)
 {
 	WRONG(MEMORY_FAR, io, "memory at GPA 0x60120");
-	name = "far store, no I/O";
+	check_about = "far store, no I/O";
 	memset(&fake, 0, sizeof fake);
 	fake.length = 9;
 	fake.error = MEMORY_FAR;
@@ -460,7 +448,7 @@ static void test_far_store(void)
 /* AF after AND is nobody's business, also when it is pushed. */
 static void test_undefined(void)
 {
-	name = "undefined flags";
+	check_about = "undefined flags";
 	for (unsigned length = 2; length < 9; length++) {
 		memset(&fake, 0, sizeof fake);
 		fake.length = length;
@@ -484,7 +472,7 @@ static void test_accessed(void)
 {
 	static const unsigned lengths[] = {1, 2, 3, 20};
 
-	name = "accessed bits";
+	check_about = "accessed bits";
 	for (unsigned i = 0; i < 4; i++) {
 		memset(&fake, 0, sizeof fake);
 		fake.length = lengths[i];
@@ -519,7 +507,7 @@ static void test_writer(void)
 {
 	pthread_t thread;
 
-	name = "writer";
+	check_about = "writer";
 	memset(&fake, 0, sizeof fake);
 	fake.length = 20;
 	set_up();
@@ -550,7 +538,7 @@ static void test_kick(void)
 	pthread_t thread;
 	struct exit exit;
 
-	name = "kick";
+	check_about = "kick";
 	memset(&fake, 0, sizeof fake);
 	fake.length = 5;
 	set_up();
@@ -565,7 +553,7 @@ static void test_kick(void)
 	engine_check.run(cpu, &exit);
 	CHECK(exit.reason == EXIT_IRQ_WINDOW);
 	tear_down();
-	name = "one vCPU";
+	check_about = "one vCPU";
 	set_up();
 	struct cpu *other = aligned_alloc(64, (sizeof *other + 63) & ~63ul);
 	CHECK(other && engine_check.vcpu_create(engine, other) < 0);
@@ -605,6 +593,5 @@ int main(void)
 	test_kick();
 	free(cpu);
 	memory_free(&memory);
-	printf("%u passed, %u failed\n", passed, failed);
-	return failed != 0;
+	return summary();
 }

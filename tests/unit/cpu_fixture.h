@@ -20,31 +20,20 @@
 
 
 /* The call faults with this vector and error code (-1: none). */
-#define CHECK_FAULT(call, vec, err)                                                                                    \
-	do {                                                                                                           \
-		enum x x_ = (call);                                                                                    \
-		long e_ = (err);                                                                                       \
-		if (x_ == X_FAULT && cpu->fault.vector == (vec) && cpu->fault.has_error == (e_ >= 0) &&                \
-		    (e_ < 0 || cpu->fault.error == (uint32_t)e_)) {                                                    \
-			passed++;                                                                                      \
-		} else {                                                                                               \
-			failed++;                                                                                      \
-			printf("not ok: %s:%d: %s: result %d vector %u error %#x, not vector %u error %#lx\n",         \
-			       __FILE__, __LINE__, #call, x_, cpu->fault.vector, cpu->fault.error, (unsigned)(vec),    \
-			       e_);                                                                                    \
-		}                                                                                                      \
+#define CHECK_FAULT(call, vec, err) \
+	do { \
+		enum x x_ = (call); \
+		long e_ = (err); \
+		CHECK_SAYING(x_ == X_FAULT && cpu->fault.vector == (vec) && cpu->fault.has_error == (e_ >= 0) && \
+			     (e_ < 0 || cpu->fault.error == (uint32_t)e_), \
+			     "%s: result %d vector %u error %#x, not vector %u error %#lx", #call, x_, cpu->fault.vector, \
+			     cpu->fault.error, (unsigned)(vec), e_); \
 	} while (0)
 
-#define CHECK_OK(call)                                                                                                 \
-	do {                                                                                                           \
-		enum x x_ = (call);                                                                                    \
-		if (x_ == X_OK) {                                                                                      \
-			passed++;                                                                                      \
-		} else {                                                                                               \
-			failed++;                                                                                      \
-			printf("not ok: %s:%d: %s: result %d vector %u error %#x\n", __FILE__, __LINE__, #call, x_,    \
-			       cpu->fault.vector, cpu->fault.error);                                                   \
-		}                                                                                                      \
+#define CHECK_OK(call) \
+	do { \
+		enum x x_ = (call); \
+		CHECK_SAYING(x_ == X_OK, "%s: result %d vector %u error %#x", #call, x_, cpu->fault.vector, cpu->fault.error); \
 	} while (0)
 
 enum {

@@ -8,28 +8,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "cpu/decode_table.h"
-
-static unsigned passed, failed;
-
-#define CHECK(condition, ...) \
-	do { \
-		if (condition) { \
-			passed++; \
-		} else { \
-			failed++; \
-			printf("# %s:%d: %s: ", __FILE__, __LINE__, #condition); \
-			printf(__VA_ARGS__); \
-			printf("\n"); \
-		} \
-	} while (0)
 
 static struct insn decode_ok(unsigned mode, const char *bytes, size_t size)
 {
 	struct insn insn;
 	enum decode_result result = insn_decode(&insn, (const uint8_t *)bytes, size, mode);
-	CHECK(result == DECODE_OK && insn.len == size, "%02x %02x ...: %d", bytes[0] & 0xff,
-	      bytes[1] & 0xff, result);
+	CHECK_SAYING(result == DECODE_OK && insn.len == size, "%02x %02x ...: %d", bytes[0] & 0xff,
+		     bytes[1] & 0xff, result);
 	return insn;
 }
 #define DECODE(mode, bytes) decode_ok(mode, bytes, sizeof(bytes) - 1)
@@ -40,16 +27,16 @@ static void check_rows(void)
 		const struct insn_desc *d = &insn_descs[i];
 		const struct decode_row *row = &decode_rows[i];
 		const struct operand_rule *first = &operand_rules[row->operand[0] & 0xff];
-		CHECK(d->id > INSN_INVALID && d->id < INSN_COUNT && d->name[0], "row %u", i);
-		CHECK(!(d->eflags_written & d->eflags_undefined), "%s", d->name);
-		CHECK(!(d->flags & (INSN_PRIVILEGED | INSN_SENSITIVE | INSN_IOPL)) || d->xlate != XLATE_IDENT, "%s",
-		      d->name);
-		CHECK(!(d->flags & INSN_PRIVILEGED) || (d->flags & INSN_SENSITIVE), "%s", d->name);
-		CHECK(!(d->flags & INSN_BRANCH) || d->xlate != XLATE_IDENT, "%s", d->name);
-		CHECK(!(d->flags & INSN_LOCKABLE) ||
-			      (first->where == AT_RM && (row->operand[0] >> 8 & ACCESS_WRITE)),
-		      "%s", d->name);
-		CHECK(!((d->flags & INSN_ONLY_64) && (d->flags & INSN_NOT_64)), "%s", d->name);
+		CHECK_SAYING(d->id > INSN_INVALID && d->id < INSN_COUNT && d->name[0], "row %u", i);
+		CHECK_SAYING(!(d->eflags_written & d->eflags_undefined), "%s", d->name);
+		CHECK_SAYING(!(d->flags & (INSN_PRIVILEGED | INSN_SENSITIVE | INSN_IOPL)) || d->xlate != XLATE_IDENT, "%s",
+			     d->name);
+		CHECK_SAYING(!(d->flags & INSN_PRIVILEGED) || (d->flags & INSN_SENSITIVE), "%s", d->name);
+		CHECK_SAYING(!(d->flags & INSN_BRANCH) || d->xlate != XLATE_IDENT, "%s", d->name);
+		CHECK_SAYING(!(d->flags & INSN_LOCKABLE) ||
+				     (first->where == AT_RM && (row->operand[0] >> 8 & ACCESS_WRITE)),
+			     "%s", d->name);
+		CHECK_SAYING(!((d->flags & INSN_ONLY_64) && (d->flags & INSN_NOT_64)), "%s", d->name);
 	}
 }
 
@@ -89,9 +76,9 @@ static void check_sensitive(void)
 		if (rows[i].bytes[1] == 0x01 && size == 2)
 			size = 3; /* ModRM 00 ends the string */
 		enum decode_result result = insn_decode(&insn, padded, 15, rows[i].mode);
-		CHECK(result == DECODE_OK, "row %u", i);
-		CHECK(insn_desc(&insn)->xlate != XLATE_IDENT, "%s", insn_mnemonic(&insn));
-		CHECK(insn_desc(&insn)->flags & INSN_SENSITIVE, "%s", insn_mnemonic(&insn));
+		CHECK_SAYING(result == DECODE_OK, "row %u", i);
+		CHECK_SAYING(insn_desc(&insn)->xlate != XLATE_IDENT, "%s", insn_mnemonic(&insn));
+		CHECK_SAYING(insn_desc(&insn)->flags & INSN_SENSITIVE, "%s", insn_mnemonic(&insn));
 	}
 }
 
@@ -100,7 +87,7 @@ static void check_limits(void)
 	long page = sysconf(_SC_PAGESIZE);
 	uint8_t *pages = mmap(NULL, page * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct insn insn;
-	CHECK(pages != MAP_FAILED && !mprotect(pages + page, page, PROT_NONE), "mmap");
+	CHECK_SAYING(pages != MAP_FAILED && !mprotect(pages + page, page, PROT_NONE), "mmap");
 	/* every shorter prefix of an instruction is DECODE_SHORT, and nothing behind it is read */
 	static const struct {
 		uint8_t size, bytes[15];
@@ -117,71 +104,71 @@ static void check_limits(void)
 		for (unsigned n = 0; n <= whole[i].size; n++) {
 			uint8_t *at = pages + page - n;
 			memcpy(at, whole[i].bytes, n);
-			CHECK(insn_decode(&insn, at, n, 64) == DECODE_SHORT, "string %u, %u bytes", i, n);
+			CHECK_SAYING(insn_decode(&insn, at, n, 64) == DECODE_SHORT, "string %u, %u bytes", i, n);
 		}
 	/* 15 bytes are an instruction, 16 are not */
 	uint8_t nops[17];
 	memset(nops, 0x66, sizeof(nops));
 	nops[14] = 0x90;
-	CHECK(insn_decode(&insn, nops, 15, 64) == DECODE_OK && insn.len == 15, "15 bytes");
+	CHECK_SAYING(insn_decode(&insn, nops, 15, 64) == DECODE_OK && insn.len == 15, "15 bytes");
 	nops[14] = 0x66;
 	nops[15] = 0x90;
-	CHECK(insn_decode(&insn, nops, 16, 64) == DECODE_TOO_LONG, "16 bytes");
-	CHECK(insn_decode(&insn, nops, 15, 64) == DECODE_TOO_LONG, "15 prefixes");
+	CHECK_SAYING(insn_decode(&insn, nops, 16, 64) == DECODE_TOO_LONG, "16 bytes");
+	CHECK_SAYING(insn_decode(&insn, nops, 15, 64) == DECODE_TOO_LONG, "15 prefixes");
 	munmap(pages, page * 2);
 }
 
 static void check_fields(void)
 {
 	struct insn i = DECODE(64, "\x65\x48\x8b\x04\x25\x28\x00\x00\x00"); /* mov rax, gs:[0x28] */
-	CHECK(i.id == INSN_MOV && i.mem_seg == GS && i.mem_base == REG_NONE && i.mem_disp == 0x28 &&
-		      i.mem_index_of == 1,
-	      "gs:[0x28]");
-	CHECK(i.operand[0].kind == OPERAND_GPR && i.operand[0].reg == RAX && i.operand[0].size == 8, "rax");
-	CHECK(i.opcode_at == 2 && i.modrm_at == 3 && i.sib_at == 4 && i.disp_at == 5 && i.disp_size == 4, "offsets");
+	CHECK_SAYING(i.id == INSN_MOV && i.mem_seg == GS && i.mem_base == REG_NONE && i.mem_disp == 0x28 &&
+			     i.mem_index_of == 1,
+		     "gs:[0x28]");
+	CHECK_SAYING(i.operand[0].kind == OPERAND_GPR && i.operand[0].reg == RAX && i.operand[0].size == 8, "rax");
+	CHECK_SAYING(i.opcode_at == 2 && i.modrm_at == 3 && i.sib_at == 4 && i.disp_at == 5 && i.disp_size == 4, "offsets");
 	i = DECODE(64, "\x48\x8d\x05\xf9\xff\xff\xff"); /* lea rax, [rip-7] */
-	CHECK(i.mem_base == REG_RIP && i.mem_disp == -7 && i.operand[1].size == 0, "rip");
+	CHECK_SAYING(i.mem_base == REG_RIP && i.mem_disp == -7 && i.operand[1].size == 0, "rip");
 	i = DECODE(64, "\x88\xe5"); /* mov ch, ah */
-	CHECK(i.operand[0].high8 && i.operand[0].reg == RCX && i.operand[1].high8 && i.operand[1].reg == RAX, "ch, ah");
+	CHECK_SAYING(i.operand[0].high8 && i.operand[0].reg == RCX && i.operand[1].high8 && i.operand[1].reg == RAX, "ch, ah");
 	i = DECODE(64, "\x40\x88\xe5"); /* mov bpl, spl */
-	CHECK(!i.operand[0].high8 && i.operand[0].reg == RBP && i.operand[1].reg == RSP, "bpl, spl");
+	CHECK_SAYING(!i.operand[0].high8 && i.operand[0].reg == RBP && i.operand[1].reg == RSP, "bpl, spl");
 	i = DECODE(64, "\x66\x6a\xff"); /* push word -1 */
-	CHECK(i.opsize == 2 && i.imm == -1, "push word");
+	CHECK_SAYING(i.opsize == 2 && i.imm == -1, "push word");
 	i = DECODE(64, "\x66\xe9\x00\x00\x00\x80"); /* Intel: 66 does not shorten near branches in 64-bit mode */
-	CHECK(i.opsize == 8 && i.imm == INT32_MIN && i.operand[0].kind == OPERAND_REL, "jmp");
+	CHECK_SAYING(i.opsize == 8 && i.imm == INT32_MIN && i.operand[0].kind == OPERAND_REL, "jmp");
 	i = DECODE(16, "\x66\xea\x78\x56\x34\x12\x08\x00"); /* jmp 8:0x12345678 */
-	CHECK(i.id == INSN_JMP_FAR && i.imm == 0x12345678 && i.imm2 == 8 && i.imm_size == 6, "jmp far");
+	CHECK_SAYING(i.id == INSN_JMP_FAR && i.imm == 0x12345678 && i.imm2 == 8 && i.imm_size == 6, "jmp far");
 	i = DECODE(64, "\xc8\x10\x00\x02"); /* enter 16, 2 */
-	CHECK(i.imm == 16 && i.imm2 == 2 && i.imm_size == 3, "enter");
+	CHECK_SAYING(i.imm == 16 && i.imm2 == 2 && i.imm_size == 3, "enter");
 	i = DECODE(64, "\xf3\x48\xa5"); /* rep movsq */
-	CHECK(i.id == INSN_MOVS && i.rep && i.operand[0].size == 8 && i.mem_index_of == -1 && i.mem_seg == DS, "movs");
+	CHECK_SAYING(i.id == INSN_MOVS && i.rep && i.operand[0].size == 8 && i.mem_index_of == -1 && i.mem_seg == DS, "movs");
 	i = DECODE(64, "\xc4\xe2\x79\x18\x05\x00\x00\x00\x00"); /* vbroadcastss xmm0, [rip] */
-	CHECK(i.encoding == ENCODING_VEX && i.map == MAP_0F38 && i.operand[1].size == 4, "vbroadcastss");
+	CHECK_SAYING(i.encoding == ENCODING_VEX && i.map == MAP_0F38 && i.operand[1].size == 4, "vbroadcastss");
 	i = DECODE(64, "\x62\xf1\x7c\xdb\x58\x48\x01"); /* vaddps zmm1{k3}{z}, zmm0, dword [rax+4]{1to16} */
-	CHECK(i.evex_aaa == 3 && i.evex_z && i.evex_b && i.mem_disp == 4 && i.operand[2].size == 4, "broadcast");
-	CHECK(i.operand[2].access == (ACCESS_READ | ACCESS_CONDITIONAL), "masked read");
+	CHECK_SAYING(i.evex_aaa == 3 && i.evex_z && i.evex_b && i.mem_disp == 4 && i.operand[2].size == 4, "broadcast");
+	CHECK_SAYING(i.operand[2].access == (ACCESS_READ | ACCESS_CONDITIONAL), "masked read");
 }
 
 static void check_flags(void)
 {
 	struct insn i = DECODE(64, "\xd3\xe0"); /* shl eax, cl */
-	CHECK(insn_eflags_killed(&i) == 0, "shl eax, cl");
+	CHECK_SAYING(insn_eflags_killed(&i) == 0, "shl eax, cl");
 	i = DECODE(64, "\xc1\xe0\x20"); /* shl eax, 32: masked to 0 */
-	CHECK(insn_eflags_killed(&i) == 0, "shl eax, 32");
+	CHECK_SAYING(insn_eflags_killed(&i) == 0, "shl eax, 32");
 	i = DECODE(64, "\x48\xc1\xe0\x20"); /* shl rax, 32 */
-	CHECK(insn_eflags_killed(&i) == EF_ARITH, "shl rax, 32");
+	CHECK_SAYING(insn_eflags_killed(&i) == EF_ARITH, "shl rax, 32");
 	i = DECODE(64, "\xd1\xe0"); /* shl eax, 1 */
-	CHECK(insn_eflags_killed(&i) == EF_ARITH && !(insn_eflags_undefined(&i) & EF_OF), "shl eax, 1");
+	CHECK_SAYING(insn_eflags_killed(&i) == EF_ARITH && !(insn_eflags_undefined(&i) & EF_OF), "shl eax, 1");
 	i = DECODE(64, "\xff\xc0"); /* inc eax */
-	CHECK(insn_eflags_killed(&i) == (EF_ARITH & ~EF_CF), "inc");
+	CHECK_SAYING(insn_eflags_killed(&i) == (EF_ARITH & ~EF_CF), "inc");
 	i = DECODE(64, "\xf3\xa6"); /* repe cmpsb */
-	CHECK(insn_eflags_killed(&i) == 0 && insn_eflags_read(&i) == EF_DF, "repe cmpsb");
+	CHECK_SAYING(insn_eflags_killed(&i) == 0 && insn_eflags_read(&i) == EF_DF, "repe cmpsb");
 	i = DECODE(64, "\xa6"); /* cmpsb */
-	CHECK(insn_eflags_killed(&i) == EF_ARITH, "cmpsb");
+	CHECK_SAYING(insn_eflags_killed(&i) == EF_ARITH, "cmpsb");
 	i = DECODE(64, "\x0f\x87\x00\x00\x00\x00"); /* ja */
-	CHECK(insn_eflags_read(&i) == (EF_CF | EF_ZF) && insn_eflags_killed(&i) == 0, "ja");
+	CHECK_SAYING(insn_eflags_read(&i) == (EF_CF | EF_ZF) && insn_eflags_killed(&i) == 0, "ja");
 	i = DECODE(64, "\x11\xc0"); /* adc */
-	CHECK(insn_eflags_read(&i) == EF_CF && insn_eflags_killed(&i) == EF_ARITH, "adc");
+	CHECK_SAYING(insn_eflags_read(&i) == EF_CF && insn_eflags_killed(&i) == EF_ARITH, "adc");
 }
 
 static void check_disassembler(void)
@@ -202,17 +189,17 @@ static void check_disassembler(void)
 		memset(buf, 0x7f, sizeof(buf));
 		insn_disassemble(&insn, state, buf, size);
 		if ((size && !memchr(buf, 0, size)) || (size < sizeof(buf) && buf[size] != 0x7f)) {
-			CHECK(false, "buffer of %zu", size);
+			CHECK_SAYING(false, "buffer of %zu", size);
 			return;
 		}
 	}
 	char buf[100];
 	struct insn i = DECODE(64, "\xf0\x48\x0f\xb1\x4c\x93\xf8");
 	insn_disassemble(&i, 0, buf, sizeof(buf));
-	CHECK(!strcmp(buf, "lock cmpxchg qword ptr [rbx+rdx*4-0x8], rcx"), "%s", buf);
+	CHECK_SAYING(!strcmp(buf, "lock cmpxchg qword ptr [rbx+rdx*4-0x8], rcx"), "%s", buf);
 	i = DECODE(64, "\x75\xfe");
 	insn_disassemble(&i, 0x1000, buf, sizeof(buf));
-	CHECK(!strcmp(buf, "jne 0x1000"), "%s", buf);
+	CHECK_SAYING(!strcmp(buf, "jne 0x1000"), "%s", buf);
 }
 
 int main(void)
@@ -224,6 +211,5 @@ int main(void)
 	check_fields();
 	check_flags();
 	check_disassembler();
-	printf("%s instruction table\n%u passed, %u failed\n", failed ? "not ok" : "ok", passed, failed);
-	return failed != 0;
+	return summary();
 }

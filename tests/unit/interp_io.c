@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
@@ -19,24 +20,11 @@
 
 enum { TABLES = 0x10000, CODE = 0x20000, STACK = 0x40000, DATA = 0x50000 };
 
-static unsigned passed, failed;
-
-#define CHECK(cond) \
-	do { \
-		if (cond) { \
-			passed++; \
-		} else { \
-			failed++; \
-			printf("not ok: %s:%d: %s: %s\n", __FILE__, __LINE__, name, #cond); \
-		} \
-	} while (0)
-
 static struct memory memory;
 static struct cpuid_table cpuid;
 static struct cpu cpu;
 static uint8_t device[DEVICE_SIZE];
 static char accesses[256]; /* "r8w4": what the device saw */
-static const char *name;
 
 static uint64_t env_tsc(void *o) { (void)o; return 1; }
 static uint64_t env_get_apic(void *o) { (void)o; return 0xfee00900; }
@@ -95,7 +83,7 @@ static bool run(const char *what, const void *code, size_t len)
 {
 	struct exit exit;
 	static const uint8_t hlt = 0xf4;
-	name = what;
+	check_about = what;
 	accesses[0] = 0;
 	for (unsigned i = 0; i < DEVICE_SIZE; i++)
 		device[i] = (uint8_t)(i + 1);
@@ -232,6 +220,5 @@ int main(void)
 	test_vector();
 	cpu_free(&cpu);
 	memory_free(&memory);
-	printf("%u passed, %u failed\n", passed, failed);
-	return failed != 0;
+	return summary();
 }

@@ -10,17 +10,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "machine/vm.h"
 
-static unsigned passed, failed;
-
-static void check(const char *name, const char *engine, bool ok)
+static void check_on(const char *name, const char *engine, bool ok)
 {
-	printf("%s %u - %s, %s\n", ok ? "ok" : "not ok", passed + failed + 1, name, engine);
-	if (ok)
-		passed++;
-	else
-		failed++;
+	char text[100];
+
+	snprintf(text, sizeof text, "%s, %s", name, engine);
+	check_named(text, ok);
 }
 
 /* A flat Multiboot image at 1 MiB: header, then 32-bit code. Its path is in `path`. */
@@ -103,19 +101,19 @@ static void two_at_once(const struct engine *engine)
 	char c[2] = "";
 
 	if (!start(&a, engine, echo, sizeof echo) || !start(&b, engine, echo, sizeof echo)) {
-		check("two VMs in one process", engine->name, false);
+		check_on("two VMs in one process", engine->name, false);
 		return;
 	}
 	bool ok = write(a.in[1], "A", 1) == 1 && write(b.in[1], "x", 1) == 1 && read(b.out[0], c, 1) == 1 &&
 		  read(a.out[0], c + 1, 1) == 1;
-	check("two VMs in one process, each with its serial line", engine->name, ok && c[0] == 'y' && c[1] == 'B');
+	check_on("two VMs in one process, each with its serial line", engine->name, ok && c[0] == 'y' && c[1] == 'B');
 	stop(&a);
 	ok = write(b.in[1], "0", 1) == 1 && read(b.out[0], c, 1) == 1;
-	check("one ends, the other goes on", engine->name, ok && c[0] == '1');
+	check_on("one ends, the other goes on", engine->name, ok && c[0] == '1');
 	stop(&b);
 	finish(&a);
 	finish(&b);
-	check("both were stopped", engine->name, a.end == VM_QUIT && b.end == VM_QUIT);
+	check_on("both were stopped", engine->name, a.end == VM_QUIT && b.end == VM_QUIT);
 }
 
 /* One guest to its end. */
@@ -166,13 +164,13 @@ static void all_ends(const struct engine *engine)
 	uint8_t code[0x300];
 	int status = 0;
 
-	check("power off", engine->name, ends(engine, off, sizeof off, &status) == VM_POWER_OFF);
-	check("reset", engine->name, ends(engine, reset, sizeof reset, &status) == VM_RESET);
-	check("triple fault", engine->name, ends(engine, fault, sizeof fault, &status) == VM_TRIPLE_FAULT);
-	check("debug exit", engine->name,
+	check_on("power off", engine->name, ends(engine, off, sizeof off, &status) == VM_POWER_OFF);
+	check_on("reset", engine->name, ends(engine, reset, sizeof reset, &status) == VM_RESET);
+	check_on("triple fault", engine->name, ends(engine, fault, sizeof fault, &status) == VM_TRIPLE_FAULT);
+	check_on("debug exit", engine->name,
 	      ends(engine, debug_exit, sizeof debug_exit, &status) == VM_DEBUG_EXIT && status == 85);
 	timer_image(code, sizeof code);
-	check("the timer's interrupts end HLT", engine->name,
+	check_on("the timer's interrupts end HLT", engine->name,
 	      ends(engine, code, sizeof code, &status) == VM_DEBUG_EXIT && status == 7);
 }
 
@@ -188,12 +186,12 @@ static void refusals(void)
 				   .host_fd = -1};
 	const char *error = NULL;
 
-	check("no kernel", "vm_create", !vm_create(&config, &error) && strstr(error, "/nonexistent"));
+	check_on("no kernel", "vm_create", !vm_create(&config, &error) && strstr(error, "/nonexistent"));
 	config.memory_size = 1ull << 50;
-	check("too much memory", "vm_create", !vm_create(&config, &error) && strstr(error, "cannot provide"));
+	check_on("too much memory", "vm_create", !vm_create(&config, &error) && strstr(error, "cannot provide"));
 	config.memory_size = 16 << 20;
 	config.cpus = VCPUS_MAX + 1;
-	check("too many processors", "vm_create", !vm_create(&config, &error) && strstr(error, "--cpus"));
+	check_on("too many processors", "vm_create", !vm_create(&config, &error) && strstr(error, "--cpus"));
 }
 
 int main(void)
@@ -206,6 +204,5 @@ int main(void)
 		all_ends(engines[e]);
 	}
 	refusals();
-	printf("%u passed, %u failed\n", passed, failed);
-	return failed != 0;
+	return summary();
 }
