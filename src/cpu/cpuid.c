@@ -163,6 +163,17 @@ static void set_feature(struct cpuid_table *t, enum feature f, bool on)
 	*r = on ? *r | BIT(b->bit) : *r & ~BIT(b->bit);
 }
 
+/* Instructions whose registers the guest cannot have. */
+static void drop_without_state(struct cpuid_table *t)
+{
+	for (unsigned i = 0; i < COUNT(needs_avx); i++)
+		if (!(t->xcr0_mask & XCR0_AVX))
+			set_feature(t, needs_avx[i], false);
+	for (unsigned i = 0; i < COUNT(needs_avx512); i++)
+		if (!(t->xcr0_mask & XCR0_AVX512))
+			set_feature(t, needs_avx512[i], false);
+}
+
 /* ---- the host ---- */
 
 struct host {
@@ -510,12 +521,7 @@ int cpuid_build(struct cpuid_table *t, unsigned cpus)
 		set_feature(t, never[i], false);
 	for (unsigned i = 0; i < COUNT(always); i++)
 		set_feature(t, always[i], true);
-	for (unsigned i = 0; i < COUNT(needs_avx); i++)
-		if (!(t->xcr0_mask & XCR0_AVX))
-			set_feature(t, needs_avx[i], false);
-	for (unsigned i = 0; i < COUNT(needs_avx512); i++)
-		if (!(t->xcr0_mask & XCR0_AVX512))
-			set_feature(t, needs_avx512[i], false);
+	drop_without_state(t);
 	set_feature(t, FEATURE_HTT, cpus > 1); /* more than one logical processor in the package */
 	if (t->xcr0_mask & XCR0_PKRU)
 		set_feature(t, FEATURE_PKU, true);
@@ -593,12 +599,7 @@ void cpuid_limit(struct cpuid_table *t, const struct cpuid_table *limit)
 	}
 	t->arch_capabilities &= limit->arch_capabilities;
 	limit_xsave(t, limit);
-	for (unsigned i = 0; i < COUNT(needs_avx); i++)
-		if (!(t->xcr0_mask & XCR0_AVX))
-			set_feature(t, needs_avx[i], false);
-	for (unsigned i = 0; i < COUNT(needs_avx512); i++)
-		if (!(t->xcr0_mask & XCR0_AVX512))
-			set_feature(t, needs_avx512[i], false);
+	drop_without_state(t);
 	if (t->amd)
 		alias_amd(t);
 	set_has(t);
