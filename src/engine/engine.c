@@ -4,6 +4,7 @@
  */
 #include "engine/engine.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 const struct engine *const engines[] = { &engine_kvm, &engine_bt, &engine_interp, &engine_check, NULL };
@@ -86,3 +87,5 @@ const struct engine *engine_choose(char *why, size_t size)
 	}
 	return NULL;
 }
+
+void engine_print(FILE *out, const char *name, uint64_t value) { fprintf(out, "  %-28s %" PRIu64 "\n", name, value); }

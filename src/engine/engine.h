@@ -54,6 +54,8 @@ struct engine {
 	void (*each_range)(void *engine_vm, range_fn *tell, void *arg);
 };
 
+void engine_print(FILE *out, const char *name, uint64_t value); /* a line of it */
+
 extern const struct engine engine_interp, engine_bt, engine_check, engine_kvm;
 const struct engine *engine_find(const char *name); /* NULL: unknown */
 extern const struct engine *const engines[];        /* NULL-terminated, best first */

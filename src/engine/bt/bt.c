@@ -529,8 +529,6 @@ static void bt_kick(struct cpu *cpu) { signal_interrupt(bt_of(cpu), REQUEST_EXIT
 
 /* ---- statistics ---- */
 
-static void print(FILE *out, const char *name, uint64_t value) { fprintf(out, "  %-28s %" PRIu64 "\n", name, value); }
-
 static const char *const names[INSN_COUNT] = {
 #define MNEMONIC(id, name) [INSN_##id] = #id,
 #include "cpu/insn_ids.def"
@@ -567,32 +565,32 @@ static void print_sum(const struct bt_vm *vm, const struct bt_stats *s, FILE *ou
 
 	for (unsigned r = 0; r < REGIONS; r++)
 		used += vm->region[r].code % REGION_SIZE + vm->region[r].cold % REGION_SIZE - REGION_HOT;
-	print(out, "blocks translated", s->blocks);
-	print(out, "instructions translated", sites);
+	engine_print(out, "blocks translated", s->blocks);
+	engine_print(out, "instructions translated", sites);
 	print_share(out, "IDENT", s->ident, sites);
 	print_share(out, "INLINE", s->inlined, sites);
 	print_share(out, "CALL-OUT", s->callout, sites);
-	print(out, "TLB look-ups translated", s->tlb_lookups);
-	print(out, "  accesses that share one", s->shared);
+	engine_print(out, "TLB look-ups translated", s->tlb_lookups);
+	engine_print(out, "  accesses that share one", s->shared);
 	fprintf(out, "  %-28s %" PRIu64 " -> %" PRIu64 ", and %" PRIu64 " rarely run\n", "bytes, guest to host",
 		s->guest_bytes, s->host_bytes, s->cold_bytes);
 	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, vm->regions * (REGION_SIZE >> 10));
-	print(out, "  look-ups", s->lookups);
-	print(out, "  hits", s->lookups > s->blocks ? s->lookups - s->blocks : 0);
-	print(out, "  blocks evicted", s->evicted_blocks);
-	print(out, "  blocks invalidated", s->invalidated);
-	print(out, "  stores to code pages", s->code_writes);
-	print(out, "  pages unsettled", s->unsettled);
-	print(out, "  comparisons of them", s->compared);
-	print(out, "jumps chained", s->chained);
-	print(out, "jumps unchained", s->unchained);
-	print(out, "branch cache misses", s->branch_misses);
-	print(out, "branch cache flushes", s->branch_flushes);
-	print(out, "translated code entered", s->entered);
-	print(out, "kicks", s->kicks);
-	print(out, "  host instructions stepped", s->steps);
-	print(out, "accesses interpreted", s->aborted);
-	print(out, "instructions interpreted", s->interpreted);
+	engine_print(out, "  look-ups", s->lookups);
+	engine_print(out, "  hits", s->lookups > s->blocks ? s->lookups - s->blocks : 0);
+	engine_print(out, "  blocks evicted", s->evicted_blocks);
+	engine_print(out, "  blocks invalidated", s->invalidated);
+	engine_print(out, "  stores to code pages", s->code_writes);
+	engine_print(out, "  pages unsettled", s->unsettled);
+	engine_print(out, "  comparisons of them", s->compared);
+	engine_print(out, "jumps chained", s->chained);
+	engine_print(out, "jumps unchained", s->unchained);
+	engine_print(out, "branch cache misses", s->branch_misses);
+	engine_print(out, "branch cache flushes", s->branch_flushes);
+	engine_print(out, "translated code entered", s->entered);
+	engine_print(out, "kicks", s->kicks);
+	engine_print(out, "  host instructions stepped", s->steps);
+	engine_print(out, "accesses interpreted", s->aborted);
+	engine_print(out, "instructions interpreted", s->interpreted);
 	print_interpreted(s, out);
 }
 

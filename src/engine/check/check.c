@@ -275,15 +275,15 @@ static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count
 	if (!vm->vcpu)
 		return;
 	s = &vm->vcpu->stats;
-	fprintf(out, "  %-28s %" PRIu64 "\n", "blocks compared", s->blocks);
-	fprintf(out, "  %-28s %" PRIu64 "\n", "instructions compared", s->insns);
-	fprintf(out, "  %-28s %" PRIu64 "\n", "stores compared", s->stores);
-	fprintf(out, "  %-28s %" PRIu64 "\n", "memory pages compared", s->pages);
-	fprintf(out, "  %-28s %" PRIu64 "\n", "vector states compared", s->vectors);
-	fprintf(out, "  %-28s %" PRIu64 "\n", "answers played back", s->asks);
-	fprintf(out, "  %-28s %" PRIu64 "\n", "accessed/dirty bits joined", s->accessed_bits);
-	fprintf(out, "  %-28s %" PRIu64 "\n", "blocks: undefined flags", s->undefined_flags);
-	fprintf(out, "  %-28s %" PRIu64 "\n", "blocks: open results", s->excused);
+	engine_print(out, "blocks compared", s->blocks);
+	engine_print(out, "instructions compared", s->insns);
+	engine_print(out, "stores compared", s->stores);
+	engine_print(out, "memory pages compared", s->pages);
+	engine_print(out, "vector states compared", s->vectors);
+	engine_print(out, "answers played back", s->asks);
+	engine_print(out, "accessed/dirty bits joined", s->accessed_bits);
+	engine_print(out, "blocks: undefined flags", s->undefined_flags);
+	engine_print(out, "blocks: open results", s->excused);
 }
 
 const struct engine engine_check = {

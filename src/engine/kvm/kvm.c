@@ -184,11 +184,6 @@ static const char *const exit_names[KVM_EXITS] = {
 	[KVM_EXIT_X86_WRMSR] = "X86_WRMSR", [KVM_EXITS - 1] = "others",
 };
 
-static void print(FILE *out, const char *name, uint64_t value)
-{
-	fprintf(out, "  %-28s %llu\n", name, (unsigned long long)value);
-}
-
 static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out)
 {
 	const struct kvm_vm *vm = engine_vm;
@@ -211,13 +206,13 @@ static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count
 				snprintf(name, sizeof(name), "KVM_EXIT_%s", exit_names[n]);
 			else
 				snprintf(name, sizeof(name), "KVM_EXIT %u", n);
-			print(out, name, exits[n]);
+			engine_print(out, name, exits[n]);
 		}
-	print(out, "events injected by KVM", injected);
-	print(out, "states fetched", fetches);
-	print(out, "states stored", stores);
-	print(out, "instructions interpreted", interpreted);
-	print(out, "changes of memory slots", vm->slot_changes);
+	engine_print(out, "events injected by KVM", injected);
+	engine_print(out, "states fetched", fetches);
+	engine_print(out, "states stored", stores);
+	engine_print(out, "instructions interpreted", interpreted);
+	engine_print(out, "changes of memory slots", vm->slot_changes);
 }
 
 const struct engine engine_kvm = {
