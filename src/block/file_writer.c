@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "sandbox/sandbox.h"
+#include "util/write.h"
 
 #define WAITING_MAX 256u /* changes */
 
@@ -32,20 +33,6 @@ struct file_writer {
 	int error;
 };
 
-static int write_all(int fd, const uint8_t *data, uint64_t at, uint64_t len)
-{
-	for (uint64_t done = 0; done < len;) {
-		ssize_t n = pwrite(fd, data + done, len - done, (off_t)(at + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* All of a list, then the barrier. Frees it. */
 static int write_list(int fd, struct change *c)
 {
@@ -54,7 +41,7 @@ static int write_list(int fd, struct change *c)
 	for (struct change *next; c; c = next) {
 		next = c->next;
 		if (r == 0)
-			r = write_all(fd, c->data, c->at, c->len);
+			r = write_all_at(fd, c->data, c->len, c->at);
 		free(c);
 	}
 	if (fdatasync(fd) < 0 && r == 0)
@@ -117,7 +104,7 @@ static void write_at_once(struct file_writer *w, const uint8_t *contents, uint64
 {
 	while (w->first || w->busy)
 		pthread_cond_wait(&w->idle, &w->lock);
-	int r = write_all(w->fd, contents + at, at, len);
+	int r = write_all_at(w->fd, contents + at, len, at);
 	if (w->error == 0)
 		w->error = r;
 	w->unsynced = true;

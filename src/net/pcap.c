@@ -20,6 +20,7 @@
 #include "net/offload.h"
 #include "sandbox/sandbox.h"
 #include "util/log.h"
+#include "util/write.h"
 
 #define BUFFER_SIZE (4u << 20)
 #define MAGIC_NANOSECONDS 0xa1b23c4du
@@ -47,23 +48,6 @@ struct file_header {
 struct record_header {
 	uint32_t seconds, nanoseconds, captured, length;
 };
-
-static int write_all(int fd, const void *data, size_t len)
-{
-	const uint8_t *p = data;
-
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
 
 static void *pcap_main(void *opaque)
 {
