@@ -8,22 +8,8 @@
 	.set BASE, 0x40000000
 #if LONG
 	.set PTE, 8
-	.set rAX, %rax
-	.set rCX, %rcx
-	.set rDX, %rdx
-	.set rSP, %rsp
-	.set rDI, %rdi
-	.set rSI, %rsi
-	.set rBP, %rbp
 #else
 	.set PTE, 4
-	.set rAX, %eax
-	.set rCX, %ecx
-	.set rDX, %edx
-	.set rSP, %esp
-	.set rDI, %edi
-	.set rSI, %esi
-	.set rBP, %ebp
 #endif
 	.bss
 	.balign 4096

@@ -6,13 +6,6 @@
  */
 #include "guest.inc"
 
-#if LONG
-	.set rAX, %rax
-	.set rCX, %rcx
-#else
-	.set rAX, %eax
-	.set rCX, %ecx
-#endif
 
 	.bss
 	.balign 8

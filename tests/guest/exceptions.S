@@ -5,17 +5,6 @@
  */
 #include "guest.inc"
 
-#if LONG
-	.set rAX, %rax
-	.set rCX, %rcx
-	.set rSP, %rsp
-	.set rDI, %rdi
-#else
-	.set rAX, %eax
-	.set rCX, %ecx
-	.set rSP, %esp
-	.set rDI, %edi
-#endif
 	.set NPC, SLOT          /* code 0, not present */
 	.set CONF, SLOT + 8     /* code 0, conforming */
 	.set NPD1, SLOT + 0x11  /* data 1, not present */

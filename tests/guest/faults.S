@@ -10,23 +10,6 @@
 	R "flags: \name", U, VPF, \err, "\body", val=\want, mask=0xcd5, bits=16
 .endm
 	.set BAD, 0x50000000
-#if LONG
-	.set rAX, %rax
-	.set rCX, %rcx
-	.set rDX, %rdx
-	.set rBX, %rbx
-	.set rSP, %rsp
-	.set rBP, %rbp
-	.set rSI, %rsi
-#else
-	.set rAX, %eax
-	.set rCX, %ecx
-	.set rDX, %edx
-	.set rBX, %ebx
-	.set rSP, %esp
-	.set rBP, %ebp
-	.set rSI, %esi
-#endif
 
 .macro lretn
 #if LONG

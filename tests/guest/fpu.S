@@ -7,10 +7,8 @@
 
 	.set OSXSAVE, 0x40000
 #if LONG
-	.set rAX, %rax
 	.set XMMS, 16
 #else
-	.set rAX, %eax
 	.set XMMS, 8
 #endif
 

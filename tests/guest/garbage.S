@@ -6,11 +6,6 @@
  */
 #include "guest.inc"
 
-#if LONG
-	.set rAX, %rax
-#else
-	.set rAX, %eax
-#endif
 	.data
 	.balign 8
 faults:	.quad 0

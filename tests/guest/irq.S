@@ -5,15 +5,6 @@
  */
 #include "guest.inc"
 
-#if LONG
-	.set rAX, %rax
-	.set rCX, %rcx
-	.set rDX, %rdx
-#else
-	.set rAX, %eax
-	.set rCX, %ecx
-	.set rDX, %edx
-#endif
 	.set LAPIC, 0xfee00000
 	.set IOAPIC, 0xfec00000
 	/* LAPIC registers through BP = its base */

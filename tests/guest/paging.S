@@ -17,17 +17,6 @@
 	.set BIG, 0x40400000
 	.set HUGE, 0x80000000
 	.set WP, 0x10000
-#if LONG
-	.set rAX, %rax
-	.set rCX, %rcx
-	.set rDX, %rdx
-	.set rSP, %rsp
-#else
-	.set rAX, %eax
-	.set rCX, %ecx
-	.set rDX, %edx
-	.set rSP, %esp
-#endif
 
 	.bss
 	.balign 4096

@@ -32,12 +32,8 @@
 	.set GATEFLOOR, SLOT + 0x143
 #if LONG
 	.set FLAT, CU
-	.set rAX, %rax
-	.set rSP, %rsp
 #else
 	.set FLAT, U
-	.set rAX, %eax
-	.set rSP, %esp
 #endif
 
 	/* ---- limits; in compatibility mode as in 32-bit mode */

@@ -62,13 +62,6 @@
 	R "\name", V86, \vec, \err, "\body", \fl, \cr4, 0, 0, \need, \val, \mask
 #endif
 .endm
-#if LONG
-	.set rAX, %rax
-	.set rCX, %rcx
-#else
-	.set rAX, %eax
-	.set rCX, %ecx
-#endif
 .macro lretn
 #if LONG
 	lretq

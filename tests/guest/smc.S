@@ -8,23 +8,6 @@
 
 	.set ALIAS, 0x40000000
 	.set REMAP, 0x80000000
-#if LONG
-	.set rAX, %rax
-	.set rCX, %rcx
-	.set rDX, %rdx
-	.set rBX, %rbx
-	.set rSP, %rsp
-	.set rDI, %rdi
-	.set rSI, %rsi
-#else
-	.set rAX, %eax
-	.set rCX, %ecx
-	.set rDX, %edx
-	.set rBX, %ebx
-	.set rSP, %esp
-	.set rDI, %edi
-	.set rSI, %esi
-#endif
 	.bss
 	.balign 4096
 	.skip 4096

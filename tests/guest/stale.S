@@ -6,11 +6,6 @@
  */
 #include "guest.inc"
 
-#if LONG
-	.set rAX, %rax
-#else
-	.set rAX, %eax
-#endif
 	.bss
 	.balign 4096
 a0:	.skip 4096

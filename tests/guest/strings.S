@@ -8,10 +8,8 @@
 	.set EDGE, 0x800000
 #if LONG
 	.set PDE, boot_pd + (EDGE >> 21) * 8
-	.set rAX, %rax
 #else
 	.set PDE, boot_pd + (EDGE >> 22) * 4
-	.set rAX, %eax
 #endif
 	.data
 saved_pde: .long 0
