@@ -8,6 +8,7 @@
  */
 #include "guest.inc"
 #include "smp.inc"
+#include "ipi.inc"
 
 	.set VIEW, 0x40000000
 	.set MSR_STEAL, 0x4b564d03
@@ -20,9 +21,6 @@ ptab:	.skip 4096
 pdir:	.skip 4096
 page_a:	.skip 4096
 page_b:	.skip 4096
-	.balign 128
-got:	.skip 4 * SMP_MAX
-got_nmi: .skip 4 * SMP_MAX
 	.balign 128
 flag:	.skip 128 /* EOI not wanted */
 flags_seen: .skip 128 /* one bit an interrupt */
@@ -61,20 +59,6 @@ on_80:	push %rax
 	call pv_eoi
 	pop %rax
 	iretq
-	.balign 16
-on_count: push %rax
-	mov %gs:CPU_INDEX, %eax
-	lock incl got(,%rax,4)
-	call smp_eoi
-	pop %rax
-	iretq
-	.balign 16
-on_nmi:	push %rax
-	mov %gs:CPU_INDEX, %eax
-	lock incl got_nmi(,%rax,4)
-	pop %rax
-	iretq
-
 	/* CPU 1 sends a lower vector while CPU 0 is in on_80. */
 late:	cmp $1, %edi
 	jne 2f
@@ -91,35 +75,6 @@ late:	cmp $1, %edi
 	jne 1b
 3:	ret
 
-	/* eax: how many got it -> when all have; rsi, edi as in smp.S */
-who:	mov $3000000, %edx
-1:	xor %eax, %eax
-	xor %ecx, %ecx
-2:	add (%rsi,%rcx,4), %eax
-	inc %ecx
-	cmp smp_cpus, %ecx
-	jb 2b
-	cmp %edi, %eax
-	jae 3f
-	pause
-	dec %edx
-	jnz 1b
-3:	mov $20, %edi
-	call smp_delay
-	xor %edx, %edx
-	xor %ecx, %ecx
-4:	xor %eax, %eax
-	xchg %eax, (%rsi,%rcx,4)
-	cmp $1, %eax
-	jb 6f
-	je 5f
-	bts $31, %edx
-5:	bts %ecx, %edx
-6:	inc %ecx
-	cmp smp_cpus, %ecx
-	jb 4b
-	mov %edx, %eax
-	ret
 .macro HYPERCALL nr:req, a=0, b=0, c=0, d=0
 	mov $\nr, %eax
 	mov $\a, %rbx

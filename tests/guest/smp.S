@@ -9,66 +9,19 @@
  */
 #include "guest.inc"
 #include "smp.inc"
+#include "ipi.inc"
 
 	.set VECTOR, 0x60
 	.set PINGS, 3000
 
 	.bss
 	.balign 128
-got:	.skip 4 * SMP_MAX /* interrupts by vector VECTOR, by processor */
-got_nmi: .skip 4 * SMP_MAX
 errors:	.skip 8
 	.balign 128
 turn:	.skip 128
 stamp:	.skip 128
 	.text
 
-	.balign 16
-on_vector:
-	push %rax
-	mov %gs:CPU_INDEX, %eax
-	lock incl got(,%rax,4)
-	call smp_eoi
-	pop %rax
-	iretq
-	.balign 16
-on_nmi: push %rax
-	mov %gs:CPU_INDEX, %eax
-	lock incl got_nmi(,%rax,4)
-	pop %rax
-	iretq
-
-	/* rsi got or got_nmi -> eax: the processors that were interrupted once; bit 31: one more than once. Waits for
-	 * edi interrupts in all, and for more that should not come. Zeroes them. */
-who:	mov $3000000, %edx
-1:	xor %eax, %eax
-	xor %ecx, %ecx
-2:	add (%rsi,%rcx,4), %eax
-	inc %ecx
-	cmp smp_cpus, %ecx
-	jb 2b
-	cmp %edi, %eax
-	jae 3f
-	pause
-	dec %edx
-	jnz 1b
-3:	mov $20, %edi
-	call smp_delay
-	xor %edx, %edx
-	xor %ecx, %ecx
-4:	xor %eax, %eax
-	xchg %eax, (%rsi,%rcx,4)
-	test %eax, %eax
-	jz 6f
-	bts %ecx, %edx
-	cmp $1, %eax
-	je 6f
-	bts $31, %edx
-6:	inc %ecx
-	cmp smp_cpus, %ecx
-	jb 4b
-	mov %edx, %eax
-	ret
 .macro GET name:req, n:req, mask:req, icr:req, dest=0, where=got
 	IPI \icr, \dest
 	mov $\n, %edi
@@ -218,7 +171,7 @@ to_x2apic:
 1:	ret
 
 test_main:
-	SETIDT VECTOR, on_vector
+	SETIDT VECTOR, on_count
 	SETIDT 2, on_nmi
 	mov $4, %edi
 	call smp_start
