@@ -69,21 +69,6 @@ static void put_header(uint32_t type, uint64_t sector)
 	*vd_ram(status) = NOT_BACK;
 }
 
-/* Waits for the buffer to come back: how many bytes were written, -1: never. */
-static int64_t wait_back(unsigned queue, uint16_t wanted)
-{
-	uint32_t len;
-	uint16_t id;
-
-	for (unsigned i = 0; i < 50000; i++) {
-		vd_turn();
-		if (vd_used(&v, queue, &id, &len))
-			return id == wanted ? (int64_t)len : -1;
-		usleep(100);
-	}
-	return -1;
-}
-
 static int request(unsigned queue, uint32_t type, uint64_t sector, uint64_t gpa, uint32_t len)
 {
 	bool in = type == IN || type == GET_ID;
@@ -94,7 +79,7 @@ static int request(unsigned queue, uint32_t type, uint64_t sector, uint64_t gpa,
 		s[1] = s[2];
 	uint16_t id = vd_add(&v, queue, s, len && !in ? 2 : 1, len && in ? 2 : 1);
 	vd_kick(&v, queue);
-	CHECK_EQ(wait_back(queue, id), in ? len + 1 : 1);
+	CHECK_EQ(vd_wait(&v, queue, id), in ? len + 1 : 1);
 	return *vd_ram(status);
 }
 

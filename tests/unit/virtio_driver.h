@@ -6,6 +6,8 @@
 #ifndef VIRTIO_DRIVER_H
 #define VIRTIO_DRIVER_H
 
+#include <unistd.h>
+
 #include "dev_fixture.h"
 
 #include "pci/pci.h"
@@ -433,19 +435,28 @@ static inline bool vd_used(struct vd *v, unsigned queue, uint16_t *id, uint32_t 
 	return true;
 }
 
-/* Adds, kicks, turns the loop until the buffer is back; how many bytes the device wrote, or -1. */
-static inline int64_t vd_transfer(struct vd *v, unsigned queue, const struct vd_segment *s, unsigned outs, unsigned ins)
+/* Turns the loop until the buffer is back, for some seconds: how many bytes the device wrote, or -1. */
+static inline int64_t vd_wait(struct vd *v, unsigned queue, uint16_t wanted)
 {
-	uint16_t id, wanted = vd_add(v, queue, s, outs, ins);
+	uint16_t id;
 	uint32_t len;
 
-	vd_kick(v, queue);
-	for (unsigned i = 0; i < 1000; i++) {
+	for (unsigned i = 0; i < 50000; i++) {
 		vd_turn();
 		if (vd_used(v, queue, &id, &len))
 			return id == wanted ? (int64_t)len : -1;
+		usleep(100);
 	}
 	return -1;
+}
+
+/* Adds, kicks, waits. */
+static inline int64_t vd_transfer(struct vd *v, unsigned queue, const struct vd_segment *s, unsigned outs, unsigned ins)
+{
+	uint16_t wanted = vd_add(v, queue, s, outs, ins);
+
+	vd_kick(v, queue);
+	return vd_wait(v, queue, wanted);
 }
 
 #endif

@@ -64,20 +64,6 @@ static void stop(void)
 	vd_stop();
 }
 
-static int64_t wait_back(unsigned queue, uint16_t wanted)
-{
-	uint32_t len;
-	uint16_t id;
-
-	for (unsigned i = 0; i < 50000; i++) {
-		vd_turn();
-		if (vd_used(&v, queue, &id, &len))
-			return id == wanted ? (int64_t)len : -1;
-		usleep(100);
-	}
-	return -1;
-}
-
 /* Sends a command; `out` and `in` bytes of data. Returns the SCSI status, or 0x100 + a response that is not good. */
 static unsigned command(unsigned target, unsigned unit, const uint8_t *cdb, unsigned cdb_len, uint32_t out, uint32_t in)
 {
@@ -100,7 +86,7 @@ static unsigned command(unsigned target, unsigned unit, const uint8_t *cdb, unsi
 		s[n++] = (struct vd_segment){data, in};
 	uint16_t id = vd_add(&v, 2, s, outs, n - outs);
 	vd_kick(&v, 2);
-	CHECK(wait_back(2, id) >= 0);
+	CHECK(vd_wait(&v, 2, id) >= 0);
 	return *vd_ram(answer + 11) ? 0x100u + *vd_ram(answer + 11) : *vd_ram(answer + 10);
 }
 
@@ -212,12 +198,12 @@ static void test_control(void)
 	*vd_ram(answer) = 0x55;
 	uint16_t id = vd_add(&v, 0, s, 1, 1);
 	vd_kick(&v, 0);
-	CHECK_EQ(wait_back(0, id), 1);
+	CHECK_EQ(vd_wait(&v, 0, id), 1);
 	CHECK_EQ(*vd_ram(answer), 0);
 	*vd_ram(head + 9) = 7;
 	id = vd_add(&v, 0, s, 1, 1);
 	vd_kick(&v, 0);
-	CHECK_EQ(wait_back(0, id), 1);
+	CHECK_EQ(vd_wait(&v, 0, id), 1);
 	CHECK_EQ(*vd_ram(answer), 3);
 }
 
