@@ -221,7 +221,6 @@ static void plan_access(struct planner *p, unsigned insn, unsigned which, struct
 			if (g->segment != p->segment)
 				continue;
 			g->kind = TLB_WRITE; /* that it will be written is certain */
-			g->read_first = true;
 		}
 		g->low = l;
 		g->high = h;
@@ -315,7 +314,7 @@ void access_plan(struct translator *t)
 {
 	struct planner p = { .t = t };
 
-	t->group_count = 0;
+	t->group_count = t->group_lookups = 0;
 	for (unsigned n = 0; n < t->count; n++)
 		t->plan[n][ACCESS_OPERAND].group = t->plan[n][ACCESS_STACK].group = GROUP_NONE;
 	if (!code64(t) || (t->b->key & KEY_ONE_BY_ONE) || t->b->len2)
@@ -450,7 +449,8 @@ static struct tail *emit_lookup_at(struct translator *t, struct host_mem low, en
 	return emit_lookup(t, R10, kind, size);
 }
 
-static void emit_group_lookup(struct translator *t, const struct planned_access *p)
+/* The first access of a group, or the first behind what made the translator forget (access_forget), which is of `kind`. */
+static void emit_group_lookup(struct translator *t, const struct planned_access *p, enum tlb_kind kind)
 {
 	struct group *g = &t->group[p->group];
 	struct host_mem low = { .base = REG_NONE, .index = REG_NONE, .scale = g->scale, .disp = g->low - p->offset };
@@ -463,10 +463,11 @@ static void emit_group_lookup(struct translator *t, const struct planned_access 
 		low.index = guest_value(t, g->index, R11);
 	tail = emit_lookup_at(t, low, g->kind, (unsigned)(g->high - g->low));
 	tail->group = true;
-	tail->read_first = g->read_first;
+	tail->read_first = g->kind == TLB_WRITE && kind == TLB_READ;
 	if (anchored(g))
 		emit_lea(e, RCX, mem_sum(RCX, tail->reg));
 	g->looked_up = true;
+	t->group_lookups++;
 	if (g->left && !t->rcx_free) {
 		emit_store(e, RCX, mem_gs(WORD(WORD_GROUP + p->group)));
 		g->kept = true;
@@ -501,14 +502,14 @@ static host_reg emit_group_value(struct translator *t, unsigned group)
 }
 
 /* The access that was planned. */
-static struct host_mem emit_grouped(struct translator *t, const struct planned_access *p, int64_t disp)
+static struct host_mem emit_grouped(struct translator *t, const struct planned_access *p, enum tlb_kind kind, int64_t disp)
 {
 	struct group *g = &t->group[p->group];
 	host_reg value = RCX;
 
 	g->left--;
 	if (!g->looked_up) {
-		emit_group_lookup(t, p);
+		emit_group_lookup(t, p, kind);
 		t->rcx_group = p->group;
 	} else {
 		t->bt->stats.shared++;
@@ -541,9 +542,11 @@ static struct host_mem emit_single(struct translator *t, const struct insn *i, e
 	return mem_sum(emit_lookup_at(t, m, kind, size)->reg, RCX);
 }
 
+/* A block has links for so many look-ups of groups; call-outs may make more of them necessary than there are groups. */
 static bool grouped(const struct translator *t, const struct planned_access *p)
 {
-	return p->group != GROUP_NONE && t->group[p->group].members > 1;
+	return p->group != GROUP_NONE && t->group[p->group].members > 1 &&
+	       (t->group[p->group].looked_up || t->group_lookups < GROUPS_MAX);
 }
 
 bool access_operand(struct translator *t, const struct insn *i, enum tlb_kind kind, unsigned size, struct host_mem *m)
@@ -551,7 +554,7 @@ bool access_operand(struct translator *t, const struct insn *i, enum tlb_kind ki
 	const struct planned_access *p = &t->plan[t->insn_index][ACCESS_OPERAND];
 
 	if (grouped(t, p)) {
-		*m = emit_grouped(t, p, i->mem_disp);
+		*m = emit_grouped(t, p, kind, i->mem_disp);
 		return true;
 	}
 	if (code64(t) && i->addrsize == 8 && i->mem_seg < FS && !i->mem_vsib && !i->evex_aaa) {
@@ -569,7 +572,7 @@ bool access_stack(struct translator *t, enum tlb_kind kind, unsigned size, int32
 	const struct planned_access *p = &t->plan[t->insn_index][ACCESS_STACK];
 
 	if (grouped(t, p)) {
-		*m = emit_grouped(t, p, disp);
+		*m = emit_grouped(t, p, kind, disp);
 		return true;
 	}
 	if (KEY_STACK_BITS(t->key) == 64) {

@@ -493,7 +493,6 @@ struct callout {
 struct group {
 	uint8_t base, index, scale; /* enum gpr; REG_NONE */
 	uint8_t kind;        /* enum tlb_kind */
-	bool read_first;     /* kind is TLB_WRITE, but the first access reads */
 	uint16_t version, index_version; /* of the registers */
 	uint8_t segment;     /* conditional branches before its first access */
 	int32_t low, high;   /* bytes, from what base + index * scale was when the versions began */
@@ -527,6 +526,7 @@ struct translator {
 	bool again[BLOCK_INSNS_MAX];      /* what follows a conditional branch is its target */
 	struct planned_access plan[BLOCK_INSNS_MAX][ACCESSES];
 	unsigned group_count;
+	unsigned group_lookups; /* of groups, so far: GROUPS_MAX at most */
 	struct group group[GROUPS_MAX];
 	uint8_t rcx_group;     /* the group whose look-up rcx has; GROUP_NONE: none */
 	uint8_t r10_group;     /* the same for r10; never the only place that has it */

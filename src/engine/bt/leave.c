@@ -86,6 +86,8 @@ unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t
 {
 	struct link *l = &t->bt->links[t->b->links + t->b->link_count];
 
+	if (t->b->link_count >= BLOCK_LINKS_MAX) /* more would be another block's: a bug of the translator */
+		__builtin_trap();
 	*l = (struct link){ .kind = (uint8_t)kind, .target = target, .key = key, .insn = (uint16_t)t->insn_index };
 	return t->b->link_count++;
 }
