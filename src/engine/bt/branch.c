@@ -17,7 +17,8 @@ unsigned branch_mode(uint32_t key)
 {
 	if ((key & KEY_CODE) == KEY_CODE64)
 		return KEY_TLB(key);
-	if ((key & KEY_CODE) == KEY_CODE32 && !(key & (KEY_REAL | KEY_CS_BASE)))
+	/* A 32-bit kernel runs without its FS at the begin and the end of each visit: that shall empty nothing. */
+	if ((key & KEY_CODE) == KEY_CODE32 && !(key & (KEY_REAL | KEY_CS_BASE)) && (key & (KEY_CPL0 | KEY_BIG_FS)) != KEY_CPL0)
 		return 3 + KEY_TLB(key);
 	return BRANCH_MODE_OTHER;
 }
@@ -135,7 +136,7 @@ static void select_one(struct bt *bt, uint32_t key)
 void branch_select(struct bt *bt, uint32_t key)
 {
 	select_one(bt, key);
-	if (KEY_TLB(key) != TLB_USER) /* STAC and CLAC lead from one to the other */
+	if (KEY_TLB(key) != TLB_USER && branch_mode(key) != BRANCH_MODE_OTHER) /* STAC and CLAC lead from one to the other */
 		select_one(bt, key ^ (uint32_t)(TLB_KERNEL ^ TLB_KERNEL_USER) << KEY_TLB_SHIFT);
 	return_select(bt, KEY_TLB(key));
 }

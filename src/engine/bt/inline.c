@@ -221,6 +221,8 @@ static bool set_ac(struct translator *t, const struct insn *i, bool set)
 
 	if (!(key & KEY_CPL0) || (key & KEY_REAL))
 		return false;
+	if ((key & KEY_SMAP) && branch_mode(key) == BRANCH_MODE_OTHER) /* one table for both */
+		return false;
 	emit_rflags_bit(t, RFLAGS_AC, set);
 	if (key & KEY_SMAP) {
 		key = (key & ~(3u << KEY_TLB_SHIFT)) | (uint32_t)mode << KEY_TLB_SHIFT;

@@ -368,7 +368,8 @@ static uint32_t segment_key(const struct cpu *cpu)
 		key |= KEY_FLAT_SS;
 	if (big(&cpu->seg[FS]))
 		key |= KEY_BIG_FS;
-	if (big(&cpu->seg[GS]))
+	/* A 32-bit kernel leaves its program's GS there, and threads of its own have none: not two translations for that. */
+	if (big(&cpu->seg[GS]) && cpu->cpl)
 		key |= KEY_BIG_GS;
 	return key;
 }
