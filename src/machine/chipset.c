@@ -82,7 +82,7 @@ static int new_i440fx(struct vm *vm, struct chipset *c)
 	struct pc *pc = vm->pc;
 	int r = i440fx_init(&c->i440fx, pc->pci, &c->pam);
 
-	return r < 0 ? r : piix_init(&c->piix, pc->pci, pc->pm, pc_set_pci_gsi, pc);
+	return r < 0 ? r : piix_init(&c->piix, pc->pci, &vm->pio, pc->pm, pc_set_pci_gsi, pc);
 }
 
 int chipset_new(struct vm *vm)

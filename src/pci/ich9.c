@@ -5,7 +5,7 @@
  * to PIRQE to PIRQH in turn. There is no watchdog: GCS says so, and TCO's registers read as zero.
  *
  * Called under vm->lock. Source: Intel I/O Controller Hub 9 data sheet (316972), chapters 10 "Chipset Configuration
- * Registers" and 13 "LPC Interface Bridge Registers".
+ * Registers", 13 "LPC Interface Bridge Registers" and 18 "SMBus Controller Registers".
  */
 #include "pci/ich9.h"
 
@@ -25,6 +25,14 @@ enum {
 #define RCBA_ADDRESS 0xffffc000
 #define RCBA_ENABLE 0x01
 #define RCBA_SIZE 0x4000
+
+/* The SMBus function */
+enum { HOSTC = 0x40 };
+#define HOSTC_ENABLE 0x01
+#define HOSTC_SMI 0x02 /* an SMI instead of the interrupt */
+#define HOSTC_RESET 0x08
+#define HOSTC_WRITABLE 0x07
+#define SMBUS_MEMORY 256
 
 /* Chip configuration registers */
 enum { D31IR = 0x3140, D25IR = 0x3150, GCS = 0x3410 };
@@ -189,6 +197,69 @@ static void lpc_registers(struct pci_device *d)
 	pci_put32(w + RCBA, RCBA_ADDRESS | RCBA_ENABLE);
 }
 
+/* ---- SMBus ---- */
+
+static void smbus_update(struct ich9 *i)
+{
+	pci_set_intx(&i->smb, i->smbus_raised && !(i->smb.config[HOSTC] & HOSTC_SMI));
+}
+
+static void smbus_raised(void *opaque, unsigned number, int level)
+{
+	struct ich9 *i = opaque;
+
+	(void)number;
+	i->smbus_raised = level;
+	smbus_update(i);
+}
+
+static void smb_written(void *opaque, unsigned offset, unsigned size)
+{
+	struct ich9 *i = opaque;
+	uint8_t *hostc = i->smb.config + HOSTC;
+
+	(void)offset;
+	(void)size;
+	if (*hostc & HOSTC_RESET) { /* is over at once */
+		*hostc &= (uint8_t)~HOSTC_RESET;
+		smbus_restart(&i->smbus);
+	}
+	i->smbus.enabled = *hostc & HOSTC_ENABLE;
+	smbus_update(i);
+}
+
+/* The same registers in memory; nothing behind them. */
+static uint64_t smb_read(void *dev, uint64_t offset, unsigned size)
+{
+	return offset < SMBUS_ICH9_SIZE ? smbus_ops.read(&((struct ich9 *)dev)->smbus, offset, size) : 0;
+}
+
+static void smb_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
+{
+	if (offset < SMBUS_ICH9_SIZE)
+		smbus_ops.write(&((struct ich9 *)dev)->smbus, offset, value, size);
+}
+
+static const struct bus_ops smb_memory_ops = {.read = smb_read, .write = smb_write, .max_size = 1};
+
+static int smb_init(struct ich9 *i, struct pci_bus *bus)
+{
+	static const struct pci_device_ops smb_ops = {.config_written = smb_written};
+	static const struct pci_info info = {.name = "ich9-smbus", .vendor = 0x8086, .device = 0x2930,
+					     .class_code = 0x0c0500, .revision = 2, .interrupt_pin = 2};
+	int r = pci_device_init(&i->smb, bus, PCI_DEVFN(ICH9_SLOT, 3), &info, &smb_ops, i);
+
+	if (r < 0)
+		return r;
+	smbus_init(&i->smbus, (struct irq_line){.set = smbus_raised, .opaque = i}, true);
+	pci_add_bar(&i->smb, 0, PCI_BAR_MEMORY64, SMBUS_MEMORY, &smb_memory_ops, i);
+	pci_add_bar(&i->smb, 4, PCI_BAR_IO, SMBUS_ICH9_SIZE, &smbus_ops, &i->smbus);
+	i->smb.writable[HOSTC] = HOSTC_WRITABLE | HOSTC_RESET;
+	return 0;
+}
+
+/* ---- both ---- */
+
 int ich9_init(struct ich9 *i, struct pci_bus *bus, struct bus *mmio, struct pm *pm,
 	      void (*set_gsi)(void *opaque, unsigned gsi, int level), void *opaque)
 {
@@ -205,7 +276,7 @@ int ich9_init(struct ich9 *i, struct pci_bus *bus, struct bus *mmio, struct pm *
 	for (unsigned n = 0; n < sizeof i->pin_route / sizeof i->pin_route[0]; n++)
 		pci_put16(i->pin_route[n], 0x3210);
 	lpc_registers(&i->lpc);
-	return 0;
+	return smb_init(i, bus);
 }
 
 void ich9_free(struct ich9 *i)
@@ -213,6 +284,7 @@ void ich9_free(struct ich9 *i)
 	if (i->rcba)
 		bus_unregister(i->mmio, i->rcba);
 	i->rcba = 0;
+	pci_device_free(&i->smb);
 	pci_device_free(&i->lpc);
 }
 
@@ -225,4 +297,6 @@ void ich9_set_up(struct ich9 *i)
 	pci_put16(c + PMBASE, PM_BASE | ADDRESS_IO);
 	c[ACPI_CNTL] = ACPI_CNTL_ENABLE;
 	config_written(i, PMBASE, 2);
+	i->smb.config[HOSTC] = HOSTC_ENABLE;
+	smb_written(i, HOSTC, 1);
 }

@@ -20,12 +20,18 @@ enum {
 /* Power management */
 enum {
 	PMBA = 0x40, CNTA = 0x44, DEVACTB = 0x58, DEVRES_END = 0x80, PMREGMISC = 0x80, SMBBA = 0x90, SMBHSTCFG = 0xd2,
-	SMBREV = 0xd6,
+	SMBSLVC = 0xd3, SMBREV = 0xd6,
 };
 #define PMBA_IO 0x0001 /* reads as 1: an I/O address */
 #define PMBA_ADDRESS 0xffc0
 #define PMREGMISC_ENABLE 0x01
 #define SMBBA_ADDRESS 0xfff0
+#define SMBHSTCFG_ENABLE 0x01
+#define SMBHSTCFG_ROUTE 0x0e
+#define SMBHSTCFG_IRQ9 0x08 /* of the routes; else an SMI, which there are none of */
+#define SMBUS_IRQ 9
+#define SMBUS_BASE 0x700 /* where SeaBIOS puts it, too */
+#define COMMAND_IO 0x01  /* decodes the SMBus's registers; ACPI's have a bit of their own */
 #define DEVACTB_APMC_EN 0x02 /* in its byte 3; set: firmware takes it that SMM is set up, and leaves it alone */
 
 #define INTERRUPT_LINE 0x3c
@@ -57,6 +63,8 @@ static void update(struct piix *p)
 	for (unsigned i = 0; i < PIIX_PIRQS; i++)
 		if (p->slots[i] && route(p, i) >= 0)
 			driven |= (uint16_t)(1u << route(p, i));
+	if (p->smbus_raised && (p->power.config[SMBHSTCFG] & SMBHSTCFG_ROUTE) == SMBHSTCFG_IRQ9)
+		driven |= 1u << SMBUS_IRQ;
 	uint16_t changed = driven ^ p->driven;
 	p->driven = driven;
 	for (unsigned irq = 0; irq < 16; irq++)
@@ -103,6 +111,26 @@ static void isa_registers(struct pci_device *d)
 
 /* ---- power management ---- */
 
+static void smbus_raised(void *opaque, unsigned number, int level)
+{
+	struct piix *p = opaque;
+
+	(void)number;
+	p->smbus_raised = level;
+	update(p);
+}
+
+static void smbus_map(struct piix *p, uint16_t base)
+{
+	if (base == p->smbus_base)
+		return;
+	if (p->smbus_base)
+		bus_unregister(p->pio, p->smbus_base);
+	p->smbus_base = base;
+	if (base && bus_register(p->pio, base, SMBUS_PIIX4_SIZE, &smbus_ops, &p->smbus, "smbus") < 0)
+		p->smbus_base = 0;
+}
+
 static void power_written(void *opaque, unsigned offset, unsigned size)
 {
 	struct piix *p = opaque;
@@ -111,6 +139,9 @@ static void power_written(void *opaque, unsigned offset, unsigned size)
 	(void)offset;
 	(void)size;
 	pm_map(p->pm, c[PMREGMISC] & PMREGMISC_ENABLE ? pci_get16(c + PMBA) & PMBA_ADDRESS : 0);
+	smbus_map(p, pci_get16(c + 4) & COMMAND_IO ? pci_get16(c + SMBBA) & SMBBA_ADDRESS : 0);
+	p->smbus.enabled = c[SMBHSTCFG] & SMBHSTCFG_ENABLE;
+	update(p);
 }
 
 static const struct pci_device_ops power_ops = {.config_written = power_written};
@@ -125,6 +156,8 @@ static void power_registers(struct pci_device *d)
 	d->writable[DEVACTB + 3] = (uint8_t)~DEVACTB_APMC_EN;
 	d->writable[PMREGMISC] = PMREGMISC_ENABLE;
 	pci_put16(d->writable + SMBBA, SMBBA_ADDRESS);
+	d->writable[SMBHSTCFG] = SMBHSTCFG_ENABLE | SMBHSTCFG_ROUTE;
+	memset(d->writable + SMBSLVC, 0xff, SMBREV - SMBSLVC);
 }
 
 /* ---- both ---- */
@@ -137,11 +170,14 @@ void piix_set_up(struct piix *p)
 	pci_put16(p->power.config + PMBA, PM_BASE | PMBA_IO);
 	p->power.config[PMREGMISC] = PMREGMISC_ENABLE;
 	p->power.config[INTERRUPT_LINE] = PM_SCI_GSI; /* wired */
+	pci_put16(p->power.config + SMBBA, SMBUS_BASE | PMBA_IO);
+	p->power.config[SMBHSTCFG] = SMBHSTCFG_ENABLE | SMBHSTCFG_IRQ9;
+	p->power.config[4] |= COMMAND_IO;
 	power_written(p, PMBA, 2);
 }
 
-int piix_init(struct piix *p, struct pci_bus *bus, struct pm *pm, void (*set_irq)(void *opaque, unsigned irq, int level),
-	      void *opaque)
+int piix_init(struct piix *p, struct pci_bus *bus, struct bus *pio, struct pm *pm,
+	      void (*set_irq)(void *opaque, unsigned irq, int level), void *opaque)
 {
 	static const struct pci_info isa = {.name = "piix3-isa", .vendor = 0x8086, .device = 0x7000,
 					    .class_code = 0x060100, .multifunction = true};
@@ -154,6 +190,8 @@ int piix_init(struct piix *p, struct pci_bus *bus, struct pm *pm, void (*set_irq
 	p->set_irq = set_irq;
 	p->opaque = opaque;
 	p->pm = pm;
+	p->pio = pio;
+	smbus_init(&p->smbus, (struct irq_line){.set = smbus_raised, .opaque = p}, false);
 	isa_registers(&p->isa);
 	if ((r = pci_device_init(&p->power, bus, PCI_DEVFN(PIIX_SLOT, 3), &power, &power_ops, p)) < 0)
 		return r;
@@ -163,6 +201,9 @@ int piix_init(struct piix *p, struct pci_bus *bus, struct pm *pm, void (*set_irq
 
 void piix_free(struct piix *p)
 {
+	if (p->smbus_base)
+		bus_unregister(p->pio, p->smbus_base);
+	p->smbus_base = 0;
 	pci_device_free(&p->power);
 	pci_device_free(&p->isa);
 }

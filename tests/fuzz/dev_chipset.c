@@ -140,7 +140,7 @@ static void build(struct machine *m, bool q35)
 		abort();
 	if (q35 ? mch_init(&m->mch, m->bus, &m->mmio, &m->pam) < 0 ||
 		  ich9_init(&m->ich9, m->bus, &m->mmio, m->pm, set_gsi, m) < 0 :
-		  i440fx_init(&m->i440fx, m->bus, &m->pam) < 0 || piix_init(&m->piix, m->bus, m->pm, set_gsi, m) < 0)
+		  i440fx_init(&m->i440fx, m->bus, &m->pam) < 0 || piix_init(&m->piix, m->bus, &m->pio, m->pm, set_gsi, m) < 0)
 		abort();
 	add_functions(m);
 	pci_assign(m->bus, &windows, no_irq, NULL);
@@ -272,6 +272,14 @@ static void function_acts(struct machine *m, struct fuzz_input *in)
 	}
 }
 
+/* Of ACPI, or where PIIX4's SMBus registers are at first. */
+static uint64_t board_port(struct fuzz_input *in)
+{
+	uint64_t n = fuzz_take(in, 1);
+
+	return n < 0x80 ? PM_BASE + n : 0x700 + n % 0x20;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct machine *m = calloc(1, sizeof *m);
@@ -302,8 +310,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			access_memory(m, &in, HPET_BASE + fuzz_take(&in, 2) % HPET_SIZE);
 			break;
 		case 6:
-			bus_write(&m->pio, PM_BASE + fuzz_take(&in, 1) % 0x80, 4, fuzz_take(&in, 4));
-			bus_read(&m->pio, PM_BASE + fuzz_take(&in, 1) % 0x80, 4, &value);
+			bus_write(&m->pio, board_port(&in), 4, fuzz_take(&in, 4));
+			bus_read(&m->pio, board_port(&in), 4, &value);
 			break;
 		default:
 			access_memory(m, &in, 0xfed1c000 + fuzz_take(&in, 2) % 0x4000);

@@ -9,3 +9,5 @@ check "ssh: output comes through" "$(grep -q "^$(head -c 8000000 /dev/zero | sha
 sum=$(head -c 20000000 "$debian/vmlinuz" | sha256sum | cut -d' ' -f1)
 reply=$(timeout 60 ssh "${ssh_options[@]}" root@127.0.0.1 sha256sum <"$debian/vmlinuz" 2>&1)
 check "ssh: 8 MB go in unharmed" "$([ "${reply%% *}" = "$sum" ]; echo $?)" "$reply"
+in_debian 20 'cat /sys/bus/i2c/devices/i2c-0/name; dmesg | grep piix4_smbus'
+check "ssh: the SMBus has its driver, without complaint" "$([[ $reply = *'PIIX4 adapter at 0700'* && $(grep -c piix4_smbus <<<"$reply") = 1 ]]; echo $?)" "$reply"

@@ -58,7 +58,7 @@ static void start(bool with_q35)
 		CHECK_EQ(ich9_init(&ich9, bus, &mmio, pm, set_gsi, NULL), 0);
 	} else {
 		CHECK_EQ(i440fx_init(&i440fx, bus, &pam), 0);
-		CHECK_EQ(piix_init(&piix, bus, pm, set_gsi, NULL), 0);
+		CHECK_EQ(piix_init(&piix, bus, &pio, pm, set_gsi, NULL), 0);
 	}
 }
 
@@ -156,12 +156,84 @@ static void piix_power(void)
 	CHECK_EQ(get(1, 3, 0x3c, 1), 9);
 	set(1, 3, 0x80, 1, 0);
 	CHECK_EQ(pm_base(pm), 0);
-	CHECK_EQ(pio.count, 0);
+	CHECK_EQ(pio.count, 1); /* the SMBus's */
 	/* The host bridge's registers for firmware */
 	set(0, 0, 0x72, 1, 0x1a);
 	CHECK_EQ(get(0, 0, 0x72, 1), 0x1a);
 	set(0, 0, 0x72, 1, 0x02); /* locked */
 	CHECK_EQ(get(0, 0, 0x72, 1), 0x1a);
+	stop();
+}
+
+/* Nobody is on the bus: each transaction ends with "device error". */
+static void piix_smbus(void)
+{
+	start(false);
+	CHECK_EQ(get(1, 3, 0x90, 4), 1);
+	set(1, 3, 0x90, 4, 0x70f);
+	CHECK_EQ(get(1, 3, 0x90, 4), 0x701);
+	CHECK_EQ(pio.count, 0); /* I/O is not decoded yet */
+	set(1, 3, 4, 2, 1);
+	CHECK_EQ(pio.count, 1);
+	out(0x704, 1, 0xa1);
+	CHECK_EQ(in(0x704, 1), 0xa1);
+	out(0x702, 1, 0x44);
+	CHECK_EQ(in(0x702, 1), 4);
+	CHECK_EQ(in(0x700, 1), 0); /* the host interface is off */
+	set(1, 3, 0xd2, 1, 0xf9);
+	CHECK_EQ(get(1, 3, 0xd2, 1), 9);
+	out(0x702, 1, 0x49);
+	CHECK_EQ(in(0x700, 1), 4);
+	CHECK_EQ(gsis, 1 << 9);
+	out(0x700, 1, 0x1b);
+	CHECK_EQ(in(0x700, 1), 4);
+	out(0x700, 1, 4);
+	CHECK_EQ(in(0x700, 1), 0);
+	CHECK_EQ(gsis, 0);
+	for (unsigned i = 0; i < 32; i++)
+		out(0x707, 1, i);
+	in(0x702, 1); /* to its begin */
+	for (unsigned i = 0; i < 33; i++)
+		CHECK_EQ(in(0x707, 1), i % 32);
+	set(1, 3, 4, 2, 0);
+	CHECK_EQ(pio.count, 0);
+	piix_set_up(&piix);
+	CHECK_EQ(in(0x700, 4), 0x90000); /* cut into bytes */
+	stop();
+}
+
+static void ich9_smbus(void)
+{
+	start(true);
+	CHECK_EQ(get(31, 3, 0, 4), 0x29308086);
+	CHECK_EQ(get(31, 3, 8, 4), 0x0c050002);
+	set(31, 3, 0x20, 4, 0x0700);
+	set(31, 3, 0x10, 4, 0xfe000000);
+	set(31, 3, 4, 2, 3);
+	CHECK_EQ(in(0x70e, 2), 0x0707); /* idle pins */
+	CHECK_EQ(in(0x700, 1), 0);
+	CHECK_EQ(in(0x700, 1), 0x40); /* somebody has asked: in use */
+	CHECK_EQ(mmio_in(0xfe000000, 1), 0x40);
+	out(0x700, 1, 0x40);
+	out(0x702, 1, 0x40);
+	CHECK_EQ(in(0x700, 1), 0);
+	set(31, 3, 0x40, 1, 0xf1);
+	CHECK_EQ(get(31, 3, 0x40, 1), 1);
+	mmio_out(0xfe000002, 1, 0x69);
+	CHECK_EQ(mmio_in(0xfe000002, 1), 9);
+	CHECK_EQ(mmio_in(0xfe000020, 4), 0);
+	CHECK_EQ(gsis, 1u << ich9_gsi(31, 1));
+	set(31, 3, 0x40, 1, 3); /* an SMI instead */
+	CHECK_EQ(gsis, 0);
+	set(31, 3, 0x40, 1, 1);
+	CHECK_EQ(in(0x700, 1) & ~0x40u, 4);
+	out(0x700, 1, 4);
+	CHECK_EQ(gsis, 0);
+	out(0x702, 1, 0x49);
+	set(31, 3, 0x40, 1, 9); /* reset */
+	CHECK_EQ(get(31, 3, 0x40, 1), 1);
+	CHECK_EQ(in(0x700, 4), 0);
+	CHECK_EQ(gsis, 0);
 	stop();
 }
 
@@ -310,6 +382,8 @@ int main(void)
 {
 	piix_interrupts();
 	piix_power();
+	piix_smbus();
+	ich9_smbus();
 	ich9_interrupts();
 	ecam();
 	assignment();
