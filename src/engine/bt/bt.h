@@ -165,7 +165,7 @@ static inline unsigned branch_index(uint64_t rip)
 	return (rip + (rip >> BRANCH_ROTATE | rip << (64 - BRANCH_ROTATE))) & (BRANCH_ENTRIES - 1);
 }
 
-/* The other place that it may have there, in 64-bit code: the routine branch_second looks there. */
+/* The other place that it may have there, in 64-bit code: the routines branch_second and call_second look there. */
 #define BRANCH_SECOND_ROTATE 6
 static inline unsigned branch_second_index(uint64_t rip)
 {
@@ -299,7 +299,7 @@ struct bt_vm {
 	uint32_t leave, miss, callout, callout_last, routines_end;
 	uint32_t enter_restart, enter_end, miss_restart, miss_end, callout_restart, callout_end;
 	uint32_t return_empty, return_pop, branch_second, return_mismatch, return_mismatch_any_rip, return_lookup, return_leave,
-		return_end;
+		return_end, call_second, call_second_end;
 	uint32_t (*enter)(struct cpu *cpu, const void *code);
 
 	struct lock lock;     /* all that follows; what is read without it as well is atomic */
@@ -474,7 +474,7 @@ struct tail {
 	uint32_t leave;   /* TAIL_LEAVE: LEAVE_CODE */
 	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH */
 	bool ends;        /* TAIL_CALLOUT */
-	bool apart;       /* TAIL_CALLOUT: the jump to callout_last is in the tail as well */
+	bool apart;       /* TAIL_CALLOUT: of a CALL whose target was not found: nothing of it is in the block */
 };
 enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT, TAIL_HINT };
 

@@ -72,14 +72,18 @@ void emit_callout(struct translator *t, const struct insn *i, bool ends)
 	}
 }
 
-/* The same if rcx is not 1, with nothing to come back to. There has to be room for a call-out. */
-static void emit_callout_unless_one(struct translator *t)
+/*
+ * rcx is 1 if the target of a CALL, in r10, is in its first place. If not, the tail looks at the second one, and
+ * comes back with its index in r11; if it is not there either the CALL is called out. There has to be room for a call-out.
+ */
+static void emit_call_if_hit(struct translator *t)
 {
 	struct tail *tail = add_tail(t, TAIL_CALLOUT);
 
 	t->callout_count++;
 	tail->ends = tail->apart = true;
 	tail->site = emit_unless_one(t->e);
+	tail->retry = emit_offset(t->e);
 }
 
 unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t key)
@@ -233,7 +237,7 @@ static void emit_hint_tail(struct translator *t, const struct tail *tail)
 	t->rip = wrap_rip(t, t->b->rip + t->offset[tail->insn]);
 	emit_probe(t, table);
 	if (call)
-		emit_callout_unless_one(t);
+		emit_call_if_hit(t);
 	else
 		emit_if_hit(t, tail->link);
 	emit_op_mem(e, OP_STORE, 2, R11, emit_hint(t, i, RCX));
@@ -311,7 +315,7 @@ void emit_call_probe(struct translator *t, const struct insn *i)
 		tail->retry = emit_offset(e);
 	} else {
 		emit_probe(t, table);
-		emit_callout_unless_one(t);
+		emit_call_if_hit(t);
 	}
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
 	emit_store(e, RCX, mem_gs(WORD(WORD_TMP)));
@@ -391,15 +395,21 @@ static void emit_callout_tail(struct translator *t, const struct tail *tail)
 	uint32_t data = emit_offset(t->e);
 
 	emit_callout_data(t, tail);
-	if (!tail->retry && !tail->apart)
+	if (!tail->retry)
 		return;
 	patch32(t->e->base, tail->site, emit_offset(t->e));
-	patch32(t->e->base, emit_lea_rip(t->e, RCX), data);
 	if (tail->apart) {
+		uint8_t *found;
+
+		emit_call_to(t->e, t->bt->vm->call_second);
+		found = emit_jrcxz(t->e);
+		patch32(t->e->base, emit_lea_rip(t->e, RCX), data);
 		emit_jmp_to(t->e, t->bt->callout_last);
-		return;
+		patch8(t->e, found);
+	} else {
+		patch32(t->e->base, emit_lea_rip(t->e, RCX), data);
+		emit_call_to(t->e, t->bt->callout);
 	}
-	emit_call_to(t->e, t->bt->callout);
 	emit_jmp_to(t->e, tail->retry);
 }
 

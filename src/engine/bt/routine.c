@@ -8,6 +8,7 @@
  *   callout_last      the same, jumped to: what does not come back
  *   return_*          where a RET goes that its landing is not for: RIP in r10, RETURN_FROM in r11d
  *   branch_second     the same for a branch whose target is not in its first place in the branch cache
+ *   call_second       looks whether the target of a CALL, in r10, is in its second place: rcx is 0 if so. r11: the place
  *
  * enter, miss and callout end in a stretch that looks at cpu->request and then loads guest state. A kick whose
  * signal arrives in it starts it over (signal.c), so that no request is overlooked. A request leaves the
@@ -307,6 +308,22 @@ static void routine_return(struct bt_vm *vm, struct emitter *e)
 	vm->return_end = emit_offset(e);
 }
 
+/* r11 is counted from the beginning of the mode's table, as in blocks. Nobody's flags change here either. */
+static void routine_call_second(struct bt_vm *vm, struct emitter *e)
+{
+	vm->call_second = emit_offset(e);
+	emit_lea(e, R11, (struct host_mem){ .base = R10, .index = R10, .scale = 8 });
+	emit_rorx(e, R11, R11, BRANCH_SECOND_ROTATE);
+	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
+	emit_load_byte(e, RCX, mem_gs(G(tlb_mode)));
+	emit_rorx(e, RCX, RCX, 64 - BRANCH_MODE_SHIFT);
+	emit_lea(e, RCX, mem_sum(RCX, R11));
+	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target), RCX));
+	emit_lea(e, RCX, mem_sum(RCX, R10));
+	emit_ret(e);
+	vm->call_second_end = emit_offset(e);
+}
+
 void routine_init(struct bt_vm *vm)
 {
 	struct emitter e = { .p = vm->rw, .base = vm->rw };
@@ -321,6 +338,7 @@ void routine_init(struct bt_vm *vm)
 	routine_miss(vm, &e);
 	routine_callout(vm, &e);
 	routine_return(vm, &e);
+	routine_call_second(vm, &e);
 	vm->routines_end = emit_offset(&e);
 }
 

@@ -174,6 +174,8 @@ static bool stop(struct bt *bt, ucontext_t *uc)
 	}
 	if (stop_in_return(bt, uc, offset))
 		return true;
+	if (offset >= vm->call_second && offset < vm->call_second_end)
+		return false;
 	id = cache_block_at(vm, offset);
 	if (id == NO_BLOCK)
 		return offset < vm->routines_end; /* on the way out */
