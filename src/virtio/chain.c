@@ -27,10 +27,10 @@ bool chain_add(struct chain_builder *b, uint64_t gpa, uint32_t len, uint16_t fla
 
 	if (!write && b->in_count)
 		return bad(b, "a descriptor that is read follows one that is written");
+	if (b->descriptors++ == CHAIN_SEGMENTS_MAX) /* empty ones too: they take time */
+		return bad(b, "a chain is too long");
 	if (len == 0)
 		return true;
-	if (n == CHAIN_SEGMENTS_MAX)
-		return bad(b, "a chain is too long");
 	uint64_t *total = write ? &b->in_len : &b->out_len;
 	if (*total + len > UINT32_MAX)
 		return bad(b, "a chain has 4 GiB or more");

@@ -122,6 +122,7 @@ void virtio_pci_reset(struct virtio_device *v);
 struct chain_builder {
 	struct virtqueue *queue;
 	unsigned out_count, in_count;
+	unsigned descriptors; /* so far, empty ones included */
 	uint64_t out_len, in_len;
 };
 
