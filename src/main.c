@@ -3,9 +3,11 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
+#include "cmd/descriptors.h"
 
 int main(int argc, char **argv)
 {
+	descriptors_fill_standard();
 	if (argc < 2) {
 		fprintf(stderr, "ringside: no command; try 'ringside --help'\n");
 		return STATUS_USAGE;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "cmd/descriptors.h"
 #include "cmd/option_sandbox.h"
 #include "cmd/options.h"
 #include "cmd/terminal.h"
@@ -196,6 +197,7 @@ int cmd_run(int argc, char **argv)
 		options_help();
 		return STATUS_OK;
 	}
+	descriptors_close_inherited(argc, argv);
 	terminal_init();
 	if ((r = take_signals(&run)) < 0) {
 		fprintf(stderr, "ringside run: signalfd: %s\n", strerror(-r));

@@ -92,6 +92,19 @@ timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M <&- >"$tmp/out" 2>&1
 [ $? = 0 ] && result ok "stdin is closed" || result not-ok "stdin is closed"
 timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M </dev/null >&- 2>/dev/null
 [ $? = 0 ] && result ok "stdout is closed from the start" || result not-ok "stdout is closed from the start"
+
+# What the parent left open is closed, but for what the command line names; what it closed is open.
+truncate -s 1M "$tmp/eight"
+"$ringside" run --kernel "$tmp/halt" --memory 64M --disk /dev/fd/8,ro --append "fd=6" </dev/null >&- 2>&- \
+	5<"$tmp/eight" 6<"$tmp/eight" 7<"$tmp/eight" 8<"$tmp/eight" 100<"$tmp/eight" &
+pid=$!
+sleep 1
+got=$(cd /proc/$pid/fd && for fd in 1 2 5 6 7 8 100; do echo "$fd:$(readlink $fd)"; done | sed "s,$tmp/,,")
+kill -TERM $pid
+wait $pid
+[ $? = 143 ] && [ "$(echo $got | sed -E 's/ (5|7):[^ ]*//g')" = "1:/dev/null 2:/dev/null 6:eight 8:eight 100:" ] &&
+	[[ "$got" != *5:eight* && "$got" != *7:eight* ]] && result ok "descriptors that were inherited" ||
+	{ result not-ok "descriptors that were inherited"; echo "# $got"; }
 timeout 20 bash -c '"$1" run --kernel "$2" --memory 64M </dev/null 2>/dev/null; echo $? >"$3"' - "$ringside" "$tmp/chatter" "$tmp/status" |
 	head -n 3 >"$tmp/out"
 [ "$(cat "$tmp/status")" = 141 ] && [ "$(wc -l <"$tmp/out")" = 3 ] && result ok "the reader of stdout goes away" ||
