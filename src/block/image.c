@@ -180,3 +180,23 @@ struct image *image_open(const char *path, const char *format, struct image_flag
 {
 	return image_open_behind(path, format, flags, 0, guessed, error, size);
 }
+
+void image_each_path(const char *path, const char *format, void (*tell)(void *arg, const char *path), void *arg)
+{
+	struct qcow2_backing behind[2]; /* in turn */
+	char error[256];
+	bool qcow2 = true;
+
+	for (unsigned depth = 0; qcow2 && depth <= QCOW2_DEPTH_MAX; depth++) {
+		struct qcow2_backing *b = &behind[depth & 1];
+		struct image *file;
+
+		tell(arg, path);
+		if (nbd_is_uri(path) || !(file = file_open(path, (struct image_flags){.readonly = true}, error, sizeof error)))
+			return;
+		qcow2 = find_format(file, format, &qcow2) == 0 && qcow2 && qcow2_find_backing(path, file, b);
+		file->ops->close(file);
+		path = b->path;
+		format = *b->format ? b->format : NULL;
+	}
+}

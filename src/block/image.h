@@ -63,6 +63,10 @@ struct image *image_open(const char *path, const char *format, struct image_flag
 struct image *image_open_behind(const char *path, const char *format, struct image_flags flags, unsigned depth,
 				bool *guessed, char *error, size_t size);
 
+/* Calls `tell` with the path of what image_open would open, and of what is behind it, from the top down, as far as headers
+ * in files say it: what an image at a server has behind it is not asked. */
+void image_each_path(const char *path, const char *format, void (*tell)(void *arg, const char *path), void *arg);
+
 /* file.c: a file or a block device as it is, locked against other writers. */
 struct image *file_open(const char *path, struct image_flags flags, char *error, size_t size);
 

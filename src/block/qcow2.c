@@ -17,10 +17,8 @@
 #define HEADER_3 104u
 #define L1_MAX (32u << 20)      /* bytes */
 #define REFTABLE_MAX (8u << 20)
-#define BACKING_NAME_MAX 1023u
 #define EXTENSION_END 0u
 #define EXTENSION_BACKING_FORMAT 0xe2792acau
-#define DEPTH_MAX 64u
 
 #define INCOMPATIBLE_DIRTY 1u
 #define INCOMPATIBLE_CORRUPT 2u
@@ -389,29 +387,51 @@ static void backing_path(const char *image, const char *name, char *path, size_t
 		snprintf(path, size, "%.*s/%s", (int)(slash - image), image, name);
 }
 
+/* The backing file's name and format, as they are to be opened; "": there is none. 0 or -errno. */
+static int read_backing_names(struct qcow2 *q, const char *path, const struct header *h, struct qcow2_backing *b)
+{
+	char name[QCOW2_NAME_MAX + 1] = "";
+	int r;
+
+	*b->path = *b->format = '\0';
+	if (!h->backing_offset)
+		return 0;
+	if (h->backing_size > QCOW2_NAME_MAX || h->backing_offset > q->cluster_size - h->backing_size)
+		return -EIO;
+	if ((r = image_read_bytes(q->file, h->backing_offset, name, h->backing_size)) < 0 ||
+	    (r = read_backing_format(q, h, b->format, sizeof b->format)) < 0)
+		return r;
+	if (*name)
+		backing_path(path, name, b->path, sizeof b->path);
+	return 0;
+}
+
+bool qcow2_find_backing(const char *path, struct image *file, struct qcow2_backing *b)
+{
+	struct qcow2 q = {.file = file};
+	struct header h = {0};
+
+	return !read_header(&q, &h) && !check_header(&q, &h, true) && read_backing_names(&q, path, &h, b) == 0 && *b->path;
+}
+
 static bool open_backing(struct qcow2 *q, const char *path, const struct header *h, struct image_flags flags,
 			 unsigned depth, char *error, size_t size)
 {
-	char name[BACKING_NAME_MAX + 1] = "", format[32], full[2 * BACKING_NAME_MAX];
+	struct qcow2_backing b;
 	bool guessed;
 
-	if (!h->backing_offset)
-		return true;
-	if (h->backing_size > BACKING_NAME_MAX || h->backing_offset > q->cluster_size - h->backing_size ||
-	    image_read_bytes(q->file, h->backing_offset, name, h->backing_size) < 0 ||
-	    read_backing_format(q, h, format, sizeof format) < 0) {
+	if (read_backing_names(q, path, h, &b) < 0) {
 		snprintf(error, size, "%s: the name of its backing file cannot be read", path);
 		return false;
 	}
-	if (*name == '\0')
+	if (*b.path == '\0')
 		return true;
-	if (depth >= DEPTH_MAX) {
-		snprintf(error, size, "%s: more than %u backing files behind each other", path, DEPTH_MAX);
+	if (depth >= QCOW2_DEPTH_MAX) {
+		snprintf(error, size, "%s: more than %u backing files behind each other", path, QCOW2_DEPTH_MAX);
 		return false;
 	}
-	backing_path(path, name, full, sizeof full);
 	flags.readonly = true;
-	q->backing = image_open_behind(full, *format ? format : NULL, flags, depth + 1, &guessed, error, size);
+	q->backing = image_open_behind(b.path, *b.format ? b.format : NULL, flags, depth + 1, &guessed, error, size);
 	return q->backing != NULL;
 }
 

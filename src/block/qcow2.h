@@ -54,6 +54,14 @@ struct qcow2_flight {
 	struct qcow2_flight *next;
 };
 
+#define QCOW2_DEPTH_MAX 64u /* images behind each other */
+#define QCOW2_NAME_MAX 1023u
+
+/* What lies behind an image; "": nothing, and a format that nobody says. */
+struct qcow2_backing {
+	char path[2 * QCOW2_NAME_MAX], format[32];
+};
+
 struct qcow2 {
 	struct image image;
 	struct image *file, *backing; /* backing NULL: none */
@@ -212,5 +220,7 @@ void qcow2_compressed_range(const struct qcow2 *q, uint64_t entry, uint64_t *off
 /* `file` is owned from now on, also if it fails. `depth`: how many images are in front of it. */
 struct image *qcow2_open(const char *path, struct image *file, struct image_flags flags, unsigned depth, char *error,
 			 size_t size);
+/* What the header of `file` at `path`, open to read, has behind it. False: nothing, or nothing that can be opened. */
+bool qcow2_find_backing(const char *path, struct image *file, struct qcow2_backing *b);
 
 #endif

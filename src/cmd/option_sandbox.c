@@ -16,6 +16,8 @@
 #include "block/image.h"
 #include "sandbox/sandbox.h"
 
+#define RESOLVER "/etc/resolv.conf"
+
 int option_sandbox(struct run_options *o, const char *v)
 {
 	if (strcmp(v, "on") == 0)
@@ -80,13 +82,26 @@ static void add_socket(struct sandbox_config *c, const struct net_config *n)
 		c->needs |= local ? SANDBOX_UNIX : SANDBOX_INET;
 }
 
+/* libslirp reads the file again when it has changed. It is often replaced by another one: then the directory has to be
+ * known, which is one with little in it (/run/systemd/resolve) where /etc/resolv.conf is a link. All of /etc is what any
+ * user may read, but root may read more. */
+static void add_resolver(struct sandbox_config *c)
+{
+	char *real = realpath(RESOLVER, NULL);
+
+	add_path(c, RESOLVER, SANDBOX_READ);
+	if (real && (geteuid() != 0 || strncmp(real, "/etc/", 5) != 0))
+		add_directory_of(c, real, SANDBOX_READ);
+	free(real);
+}
+
 static void add_net(struct sandbox_config *c, const struct net_config *n)
 {
 	switch (n->kind) {
 	case NET_USER:
 		c->network = true;
 		c->needs |= SANDBOX_INET | SANDBOX_FILES;
-		add_path(c, "/etc/resolv.conf", SANDBOX_READ);
+		add_resolver(c);
 		if (n->user.tftp[0])
 			add_path(c, n->user.tftp, SANDBOX_READ);
 		break;
@@ -101,16 +116,21 @@ static void add_net(struct sandbox_config *c, const struct net_config *n)
 }
 
 /* The socket of a server that is connected to again when it was lost. */
-static void add_disk(struct sandbox_config *c, const char *path)
+static void add_disk(void *config, const char *path)
 {
-	const char *socket = strstr(path, "socket=");
+	struct sandbox_config *c = config;
+	const char *key = strstr(path, "socket=");
+	char socket[PATH_MAX];
 
 	if (!nbd_is_uri(path))
 		return;
 	c->network = true;
 	add_path(c, "/etc", SANDBOX_READ); /* the resolver's files, certificates */
-	if (socket)
-		add_directory_of(c, socket + strlen("socket="), SANDBOX_READ);
+	if (key) {
+		snprintf(socket, sizeof socket, "%s", key + strlen("socket="));
+		socket[strcspn(socket, "&")] = '\0';
+		add_directory_of(c, socket, SANDBOX_READ);
+	}
 }
 
 static void add_backends(struct sandbox_config *c, const struct backends_config *b)
@@ -125,7 +145,7 @@ static void add_backends(struct sandbox_config *c, const struct backends_config 
 		c->network |= strncmp(b->screen.vnc.address[i], "unix:", 5) != 0;
 	}
 	for (unsigned i = 0; i < b->disk_count; i++)
-		add_disk(c, b->disk[i].block.path);
+		image_each_path(b->disk[i].block.path, b->disk[i].block.format, add_disk, c);
 	for (unsigned i = 0; i < b->shares; i++)
 		add_path(c, b->share[i].directory, b->share[i].readonly ? SANDBOX_SHARE_READ : SANDBOX_SHARE_WRITE);
 	if (b->vsock) {
