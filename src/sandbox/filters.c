@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdint.h>
@@ -46,12 +48,15 @@ struct row {
 	unsigned roles;
 	unsigned needs; /* in these machines only, if it is not 0 */
 	unsigned conditions;
-	struct scmp_arg_cmp condition[2]; /* all of them */
+	struct scmp_arg_cmp condition[3]; /* all of them */
 };
 
 #define C(n, ...) .conditions = n, .condition = {__VA_ARGS__}
 #define IS(argument, value) {argument, SCMP_CMP_EQ, value, 0}
 #define BITS(argument, mask, value) {argument, SCMP_CMP_MASKED_EQ, mask, value}
+
+/* TCP, UDP and ICMP: not SCTP, DCCP and the like, for whose sake the kernel would load modules. */
+#define SOCKET(type) BITS(1, SOCK_TYPE, type), {2, SCMP_CMP_LE, IPPROTO_ICMPV6, 0}
 
 static const struct row rows[] = {
 	/* memory: nothing becomes executable (engine/code_memory.h) */
@@ -92,6 +97,8 @@ static const struct row rows[] = {
 		   CLONE_THREAD | CLONE_VM))},
 	{SCMP_SYS(seccomp), IO, C(1, IS(0, SECCOMP_SET_FILTER))}, /* of the threads that it starts */
 	{SCMP_SYS(landlock_restrict_self), IO},
+	{SCMP_SYS(capget), IO},
+	{SCMP_SYS(capset), IO},
 
 	/* descriptors that are open already */
 	{SCMP_SYS(read), ALL},
@@ -154,18 +161,20 @@ static const struct row rows[] = {
 	{SCMP_SYS(setsockopt), IO | REMOTE | SCREEN},
 	{SCMP_SYS(getsockname), IO | REMOTE | SCREEN},
 	{SCMP_SYS(getpeername), IO | REMOTE | SCREEN},
-	{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(2, IS(0, AF_INET), BITS(1, SOCK_TYPE, SOCK_STREAM))},
-	{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(2, IS(0, AF_INET), BITS(1, SOCK_TYPE, SOCK_DGRAM))},
-	{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(2, IS(0, AF_INET6), BITS(1, SOCK_TYPE, SOCK_STREAM))},
-	{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(2, IS(0, AF_INET6), BITS(1, SOCK_TYPE, SOCK_DGRAM))},
+	{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(3, IS(0, AF_INET), SOCKET(SOCK_STREAM))},
+	{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(3, IS(0, AF_INET), SOCKET(SOCK_DGRAM))},
+	{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(3, IS(0, AF_INET6), SOCKET(SOCK_STREAM))},
+	{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(3, IS(0, AF_INET6), SOCKET(SOCK_DGRAM))},
 	{SCMP_SYS(socket), IO, .needs = SANDBOX_UNIX, C(2, IS(0, AF_UNIX), BITS(1, SOCK_TYPE, SOCK_STREAM))},
 	{SCMP_SYS(connect), IO, .needs = SANDBOX_INET | SANDBOX_UNIX},
 	{SCMP_SYS(bind), IO, .needs = SANDBOX_INET},
 	{SCMP_SYS(listen), IO, .needs = SANDBOX_INET},
 	{SCMP_SYS(socket), REMOTE, C(1, IS(0, AF_UNIX))},
-	{SCMP_SYS(socket), REMOTE, C(1, IS(0, AF_INET))},
-	{SCMP_SYS(socket), REMOTE, C(1, IS(0, AF_INET6))},
-	{SCMP_SYS(socket), REMOTE, C(1, IS(0, AF_NETLINK))}, /* the resolver: which addresses there are */
+	{SCMP_SYS(socket), REMOTE, C(3, IS(0, AF_INET), SOCKET(SOCK_STREAM))},
+	{SCMP_SYS(socket), REMOTE, C(3, IS(0, AF_INET), SOCKET(SOCK_DGRAM))},
+	{SCMP_SYS(socket), REMOTE, C(3, IS(0, AF_INET6), SOCKET(SOCK_STREAM))},
+	{SCMP_SYS(socket), REMOTE, C(3, IS(0, AF_INET6), SOCKET(SOCK_DGRAM))},
+	{SCMP_SYS(socket), REMOTE, C(2, IS(0, AF_NETLINK), IS(2, NETLINK_ROUTE))}, /* the resolver: which addresses there are */
 	{SCMP_SYS(connect), REMOTE},
 	{SCMP_SYS(bind), REMOTE},
 

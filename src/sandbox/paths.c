@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <stdint.h>
@@ -33,6 +34,13 @@
 	 LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER | RIGHT_TRUNCATE)
 #define OF_FILES (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | RIGHT_TRUNCATE)
 
+/* struct landlock_ruleset_attr since ABI 6 (Linux 6.12), of which older headers know the beginning. Signals are not
+ * scoped: threads with domains of their own kick each other. */
+struct rules_v6 {
+	uint64_t handled_access_fs, handled_access_net, scoped;
+};
+#define SCOPE_ABSTRACT_UNIX_SOCKET 1u
+
 /* Those of shared directories' workers, and of all other threads. -1: no Landlock here. */
 static int share_rules = -1, other_rules = -1;
 static int kept_path[SANDBOX_PATHS]; /* O_PATH: of config.path[], or -1; for the new root */
@@ -56,10 +64,12 @@ static uint64_t rights_of(enum sandbox_path_kind kind)
 }
 
 /* The number of a set of rules, with the paths for shares or the others in it. */
-static int new_rules(const struct sandbox_config *c, uint64_t handled, bool shares)
+static int new_rules(const struct sandbox_config *c, int abi, bool shares)
 {
-	const struct landlock_ruleset_attr attr = {.handled_access_fs = handled};
-	int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0), r = 0;
+	uint64_t handled = abi >= 3 ? RIGHTS_V3 : abi == 2 ? RIGHTS_V2 : RIGHTS_V1;
+	const struct rules_v6 attr = {.handled_access_fs = handled, .scoped = SCOPE_ABSTRACT_UNIX_SOCKET};
+	size_t known = abi >= 6 ? sizeof attr : sizeof attr.handled_access_fs;
+	int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, known, 0), r = 0;
 	struct stat st;
 
 	if (rules < 0)
@@ -83,13 +93,12 @@ static int new_rules(const struct sandbox_config *c, uint64_t handled, bool shar
 static int prepare_landlock(const struct sandbox_config *c)
 {
 	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-	uint64_t handled = abi >= 3 ? RIGHTS_V3 : abi == 2 ? RIGHTS_V2 : RIGHTS_V1;
 
 	if (abi < 1)
 		return 0; /* a host without it */
-	if ((other_rules = new_rules(c, handled, false)) < 0)
+	if ((other_rules = new_rules(c, abi, false)) < 0)
 		return other_rules;
-	share_rules = new_rules(c, handled, true);
+	share_rules = new_rules(c, abi, true);
 	return share_rules < 0 ? share_rules : 0;
 }
 
@@ -162,11 +171,11 @@ int paths_prepare(const struct sandbox_config *c, const char **what)
 
 #define NEW_ROOT "/proc" /* any directory: it is covered for a moment, by this process alone */
 
-/* Makes the directories above `path` in the new root, which is the working directory, and what is to be mounted on. */
-static int make_place(const char *path, bool directory)
+/* Makes the directories above `path` in the new root, which is the working directory. */
+static int make_parents(const char *path)
 {
 	char *copy = strdup(path + 1);
-	int r = 0, fd;
+	int r = 0;
 
 	if (!copy)
 		return -ENOMEM;
@@ -175,14 +184,39 @@ static int make_place(const char *path, bool directory)
 		if (mkdir(copy, 0755) < 0 && errno != EEXIST)
 			r = -errno;
 	}
-	if (r == 0 && directory && mkdir(copy, 0755) < 0 && errno != EEXIST)
-		r = -errno;
-	if (r == 0 && !directory) {
-		fd = open(copy, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-		r = fd < 0 ? -errno : close(fd);
-	}
 	free(copy);
 	return r;
+}
+
+/* And what is to be mounted on. */
+static int make_place(const char *path, bool directory)
+{
+	int r = make_parents(path), fd;
+
+	if (r < 0)
+		return r;
+	if (directory)
+		return mkdir(path + 1, 0755) < 0 && errno != EEXIST ? -errno : 0;
+	fd = open(path + 1, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	return fd < 0 ? -errno : close(fd);
+}
+
+/* Is `path` a link into a directory that is shown? Then it is shown as a link, so that a file which replaces the one that
+ * it leads to is found. */
+static bool links_to_shown(const struct sandbox_config *c, const char *path, char *target, size_t size)
+{
+	ssize_t n = readlink(path, target, size - 1);
+	char *real = n > 0 ? realpath(path, NULL) : NULL;
+	bool found = false;
+
+	for (unsigned i = 0; real && i < c->paths && !found; i++) {
+		size_t len = strlen(c->path[i].path);
+
+		found = !is_share(c->path[i].kind) && strncmp(real, c->path[i].path, len) == 0 && real[len] == '/';
+	}
+	free(real);
+	target[n > 0 ? n : 0] = '\0';
+	return found;
 }
 
 /* Shows what `from` names at `path` below the working directory. `from` is a link in /proc: opened before it is covered. */
@@ -223,13 +257,19 @@ static int show_descriptors(const struct sandbox_config *c, int own)
 static int fill_root(const struct sandbox_config *c, int own, const char **what)
 {
 	int r = show_descriptors(c, own);
+	char target[PATH_MAX];
 
 	*what = "chroot: /proc";
 	for (unsigned i = 0; i < c->paths && r == 0; i++) {
-		*what = c->path[i].path;
+		const char *path = *what = c->path[i].path;
+
 		/* A share is worked on through its own descriptor. */
-		if (kept_path[i] >= 0 && !is_share(c->path[i].kind))
-			r = show(kept_path[i], c->path[i].path, c->path[i].kind == SANDBOX_READ);
+		if (kept_path[i] < 0 || is_share(c->path[i].kind))
+			continue;
+		if (!links_to_shown(c, path, target, sizeof target))
+			r = show(kept_path[i], path, c->path[i].kind == SANDBOX_READ);
+		else if ((r = make_parents(path)) == 0 && symlink(target, path + 1) < 0 && errno != EEXIST)
+			r = -errno;
 	}
 	return r;
 }

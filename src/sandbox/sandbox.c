@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -71,6 +72,47 @@ static void forbidden(int sig, siginfo_t *info, void *context)
 
 /* ---- entering ---- */
 
+#define CAP(n) (1ull << (n))
+#define CAPS_OF_FILES (CAP(CAP_DAC_OVERRIDE) | CAP(CAP_DAC_READ_SEARCH))
+#define CAPS_OF_SHARES (CAPS_OF_FILES | CAP(CAP_CHOWN) | CAP(CAP_FOWNER) | CAP(CAP_FSETID))
+
+/* Which of its capabilities, if root has started the process, a role keeps: those with which it reaches the files that it
+ * was given, whoever owns them. */
+static uint64_t capabilities_of(enum sandbox_role role)
+{
+	uint64_t kept = 0;
+
+	switch (role) {
+	case SANDBOX_SHARE:
+		return CAPS_OF_SHARES;
+	case SANDBOX_REMOTE_DISK:
+		return CAPS_OF_FILES;
+	case SANDBOX_IO: /* and its threads' */
+		for (unsigned i = 0; i < config.paths; i++)
+			kept |= config.path[i].kind == SANDBOX_SHARE_READ || config.path[i].kind == SANDBOX_SHARE_WRITE ?
+					CAPS_OF_SHARES : CAPS_OF_FILES;
+		return kept;
+	default:
+		return 0;
+	}
+}
+
+static int drop_capabilities(enum sandbox_role role)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct set[_LINUX_CAPABILITY_U32S_3];
+	uint64_t kept = capabilities_of(role);
+
+	if (syscall(SYS_capget, &header, set) < 0)
+		return -errno;
+	for (unsigned i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+		set[i].permitted &= (uint32_t)(kept >> 32 * i);
+		set[i].effective = set[i].permitted;
+		set[i].inheritable = 0;
+	}
+	return syscall(SYS_capset, &header, set) < 0 ? -errno : 0;
+}
+
 static int refuse(const char *what, int err, char *error, size_t size)
 {
 	snprintf(error, size, "--sandbox: %s: %s; --sandbox off goes without", what, strerror(-err));
@@ -115,7 +157,7 @@ int sandbox_prepare(const struct sandbox_config *wanted, char *error, size_t siz
 
 void sandbox_enter(enum sandbox_role role)
 {
-	const char *what = "seccomp";
+	const char *what;
 	char line[256];
 	int r = 0;
 
@@ -126,9 +168,13 @@ void sandbox_enter(enum sandbox_role role)
 		r = paths_change_root(&config, &what);
 	if (r == 0)
 		r = paths_enter(role, &what);
+	if (r == 0 && (r = drop_capabilities(role)) < 0)
+		what = "capabilities";
 	/* Without SPEC_ALLOW hosts before Linux 5.16 make the thread slow: docs/security.md says what is promised. */
-	if (r == 0 && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program[role]) < 0)
+	if (r == 0 && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program[role]) < 0) {
 		r = -errno;
+		what = "seccomp";
+	}
 	if (r == 0)
 		return;
 	int n = snprintf(line, sizeof line, "ringside: the sandbox cannot be entered by %s: %s: %s\n", role_name, what,

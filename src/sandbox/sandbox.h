@@ -72,7 +72,8 @@ struct sandbox_config {
 int sandbox_prepare(const struct sandbox_config *config, char *error, size_t size);
 
 /*
- * The calling thread has this role from now on, for good, and threads that it starts can do no more than it can. A
+ * The calling thread has this role from now on, for good, and threads that it starts can do no more than it can. Of
+ * root's capabilities it keeps what reaches the files that the role was given. A
  * call that the role has no need of ends the process with one line and status 159 (SIGSYS). The main thread enters as
  * SANDBOX_IO when the machine is built; the others do first of all. A failure ends the process likewise.
  */

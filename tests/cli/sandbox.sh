@@ -60,6 +60,15 @@ else
 	echo "# this host permits no namespaces: --sandbox chroot is not tested"
 fi
 
+# Nobody has rights of root's in a machine that was given no files.
+"$ringside" run --kernel "$tmp/halt" --memory 64M --cpus 2 --disk "$tmp/boxed.img" >"$tmp/out" 2>"$tmp/err" </dev/null &
+pid=$!
+sleep 0.7
+got=$(awk '/^Cap(Eff|Prm|Inh|Amb)/ { print $2 }' /proc/$pid/task/*/status | sort -u)
+kill -TERM $pid
+wait $pid
+[ "$got" = 0000000000000000 ] && result ok "sandbox: no capabilities" || { result not-ok "sandbox: no capabilities"; echo "# $got"; }
+
 # Clients of the VNC server that want cryptography, whose library looks at files when it is first used: one with a (wrong)
 # password, one that speaks WebSocket.
 echo secret >"$tmp/password"
@@ -147,3 +156,7 @@ port=$((20000 + $$ % 10000))
 comes_back "sandbox: a server's disk that goes and comes back, by name" "nbd://localhost:$port" -p "$port" --
 ! unshare -Urmn true 2>/dev/null ||
 	comes_back "sandbox: and by a socket, in namespaces" "nbd+unix:///?socket=$tmp/nbd.sock" -k "$tmp/nbd.sock" -- --sandbox chroot
+# The server is named in the header of a file only, two images down.
+qemu-img create -q -f qcow2 -u -b "nbd://localhost:$port" -F raw "$tmp/middle.qcow2" 1M
+(cd "$tmp" && qemu-img create -q -f qcow2 -b middle.qcow2 -F qcow2 -u top.qcow2 1M)
+comes_back "sandbox: and behind two images" "$tmp/top.qcow2" -p "$port" --

@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/landlock.h>
+#include <linux/netlink.h>
 #include <linux/openat2.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,9 +41,11 @@ static const char *const role_names[] = {
 };
 
 static char directory[] = "/tmp/ringside-sandbox-XXXXXX"; /* file, shared/file, secret */
-static char path_file[64], path_shared[64], path_secret[64], path_outside[64];
+static char path_file[64], path_shared[64], path_secret[64], path_outside[64], path_link[64];
 static pid_t parent;
 static bool landlock; /* this host has it */
+static int abi;       /* the version of it */
+static struct sockaddr_un abstract = {.sun_family = AF_UNIX};
 
 /* ---- a role in a process of its own ---- */
 
@@ -155,6 +161,8 @@ static int do_exec_mprotect(void)
 	return mprotect(p, 4096, PROT_READ | PROT_EXEC);
 }
 static int do_thread(void) { return (int)syscall(SYS_clone, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND, 0, 0, 0, 0); }
+static int do_sctp(void) { return socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP); }
+static int do_netfilter(void) { return socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER); }
 static int do_inet(void) { return socket(AF_INET, SOCK_STREAM, 0); }
 static int do_unix(void) { return socket(AF_UNIX, SOCK_STREAM, 0); }
 static int do_accept(void) { return accept(0, NULL, NULL); }
@@ -187,6 +195,8 @@ static const struct {
 	{"unshare", do_unshare, 0},
 	{"ioctl", do_push, 0},
 	{"socket", do_packet, 0},
+	{"socket", do_sctp, 0},
+	{"socket", do_netfilter, 0},
 	{"process_vm_readv", do_process_vm, 0},
 	{"mmap", do_exec_mmap, 0},
 	{"mprotect", do_exec_mprotect, 0},
@@ -258,6 +268,10 @@ static int io_root(void)
 {
 	return can_read(path_shared) != 0 ? 1 : can_read(path_secret) != ENOENT ? 2 : can_read("/etc/passwd") != ENOENT ? 3 : 0;
 }
+static int io_link(void) /* a link in the new root as it was in the old one */
+{
+	return can_read(path_link) != 0 ? 1 : open(path_link, O_RDONLY | O_NOFOLLOW) >= 0 || errno != ELOOP ? 2 : 0;
+}
 static int share_files(void)
 {
 	char made[80];
@@ -277,6 +291,12 @@ static int sockets(void)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), local = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	return fd < 0 || local < 0;
+}
+static int connects_to_abstract(void) /* which the parent has made */
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), r = connect(fd, (struct sockaddr *)&abstract, sizeof abstract);
+
+	return fd < 0 ? 1 : abi >= 6 ? r == 0 || errno != EPERM : r < 0;
 }
 static int removes(void) { return unlink(path_file) != 0 ? 1 : landlock && unlink(path_outside) == 0 ? 2 : 0; }
 static int starts_threads(void)
@@ -346,6 +366,8 @@ static void test_given(void)
 	const struct sandbox_config shown = {.paths = 1, .path = {{shared, SANDBOX_SHARE_READ}}};
 	const struct sandbox_config net = {.needs = SANDBOX_INET | SANDBOX_UNIX};
 	const struct sandbox_config sockets_end = {.needs = SANDBOX_UNLINK, .paths = 1, .path = {{directory, SANDBOX_REMOVE}}};
+	const struct sandbox_config linked = {
+		.chroot = true, .needs = SANDBOX_FILES, .paths = 2, .path = {{path_link, SANDBOX_READ}, {shared, SANDBOX_READ}}};
 	struct sandbox_config root = reads;
 
 	if (landlock) {
@@ -357,6 +379,11 @@ static void test_given(void)
 		printf("# no Landlock here: files are not tested\n");
 	}
 	check_works(SANDBOX_IO, &net, sockets, "sockets");
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	snprintf(abstract.sun_path + 1, sizeof abstract.sun_path - 1, "ringside-%d", (int)getpid());
+	CHECK(bind(listener, (struct sockaddr *)&abstract, sizeof abstract) == 0 && listen(listener, 1) == 0);
+	check_works(SANDBOX_IO, &net, connects_to_abstract, "a socket without a file");
+	close(listener);
 	check_works(SANDBOX_DISK, &plain, disk_calls, "files");
 	check_works(SANDBOX_REMOTE_DISK, &plain, disk_calls, "files"); /* a snapshot's, for one */
 	check_works(SANDBOX_IO, &plain, starts_threads, "a thread of a role");
@@ -367,6 +394,7 @@ static void test_given(void)
 	if (namespaces()) {
 		check_works(SANDBOX_IO, &root, io_root, "a root of its own");
 		check_works(SANDBOX_IO, &root, no_network, "no network");
+		check_works(SANDBOX_IO, &linked, io_link, "a link");
 	} else {
 		printf("# no namespaces here: they are not tested\n");
 	}
@@ -418,9 +446,12 @@ int main(void)
 	if (!mkdtemp(directory))
 		return 1;
 	parent = getpid();
-	landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, 1) >= 1;
+	abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	landlock = abi >= 1;
 	snprintf(path_outside, sizeof path_outside, "%s.outside", directory);
 	write_text(path_outside, "o");
+	snprintf(path_link, sizeof path_link, "%s/link", directory);
+	CHECK_EQ(symlink("shared/file", path_link), 0);
 	snprintf(path_file, sizeof path_file, "%s/file", directory);
 	snprintf(path_secret, sizeof path_secret, "%s/secret", directory);
 	snprintf(path_shared, sizeof path_shared, "%s/shared", directory);
@@ -436,6 +467,7 @@ int main(void)
 	test_ring();
 	unlink(path_shared);
 	unlink(path_outside);
+	unlink(path_link);
 	unlink(path_secret);
 	unlink(path_file);
 	path_shared[strlen(path_shared) - strlen("/file")] = '\0';
