@@ -509,9 +509,29 @@ static void bad_segment(bool packed, struct vd_segment a, unsigned outs, const c
 	expect_broken(packed, what);
 }
 
+/* They have no segments, and count all the same. */
+static void empty_descriptors(bool packed)
+{
+	enum { COUNT = 2048 };
+	const struct vd_segment s[2] = {{0x5000, 4}, {0x6000, 4}};
+	const uint64_t table = VD_RAM - COUNT * 16;
+
+	start_running(false, true, (packed ? VIRTIO_F_RING_PACKED : 0) | VIRTIO_F_INDIRECT_DESC);
+	v.indirect = true;
+	vd_add(&v, 0, s, 1, 1);
+	for (unsigned i = 0; i < COUNT; i++) {
+		vd_put64(table + i * 16, 0);
+		vd_put64(table + i * 16 + 8, packed || i == COUNT - 1 ? 0 : (uint64_t)VD_NEXT << 32 | (uint64_t)(i + 1) << 48);
+	}
+	vd_put64(v.queue[0].descriptors, table);
+	vd_put32(v.queue[0].descriptors + 8, COUNT * 16);
+	expect_broken(packed, "empty descriptors");
+}
+
 static void test_broken_rings(void)
 {
 	for (unsigned packed = 0; packed < 2; packed++) {
+		empty_descriptors(packed);
 		uint64_t f = packed ? VIRTIO_F_RING_PACKED : 0;
 		uint64_t flags_at = packed ? 14 : 12;
 
