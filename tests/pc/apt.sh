@@ -16,6 +16,10 @@ dpkg-deb --root-owner-group -b "$repository/deb" "$repository/probe.deb" >/dev/n
 http_port=$((port + 1))
 python3 -m http.server --bind 127.0.0.1 --directory "$repository" $http_port >/dev/null 2>&1 &
 http_pid=$!
+for ((i = 0; i < 600; i++)); do
+	(exec 3<>"/dev/tcp/127.0.0.1/$http_port") 2>/dev/null && break
+	sleep 0.1
+done
 in_debian 120 "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; \
 	echo 'deb [trusted=yes] http://10.0.2.2:$http_port ./' >/etc/apt/sources.list; \
 	apt-get -q update && apt-get -q -y install ringside-probe && ringside-probe"
