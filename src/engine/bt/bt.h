@@ -190,14 +190,15 @@ struct link {
 	uint64_t target;   /* RIP, as the block's */
 	uint32_t key;      /* mode at the target */
 	uint32_t site;     /* where the rel32 of the jump is; but for DIRECT: where the sequence begins */
-	uint32_t end;      /* where the sequence ends */
 	uint32_t stub;     /* DIRECT: what it jumps to while unchained; else: leaves, from anywhere in the sequence */
 	uint32_t to;       /* block id when chained */
 	uint32_t next;     /* next link into the same block: global link number + 1 */
-	uint16_t insn;     /* index of the instruction in its block */
-	uint8_t kind;
 	int16_t undo;      /* LINK_BRANCH: what the instruction added to RSP, for a target that faults */
+	uint8_t length;    /* but for DIRECT: bytes of the sequence */
+	uint8_t insn : 6;  /* index of the instruction in its block */
+	uint8_t kind : 2;
 };
+_Static_assert(sizeof(struct link) == 32 && BLOCK_INSNS_MAX <= 64, "a boot makes a quarter of a million of them");
 enum {
 	LINK_DIRECT, /* patched to jump to the target's block */
 	LINK_BRANCH, /* looks into the branch cache */

@@ -92,7 +92,7 @@ unsigned add_link(struct translator *t, unsigned kind, uint64_t target, uint32_t
 
 	if (t->b->link_count >= BLOCK_LINKS_MAX) /* more would be another block's: a bug of the translator */
 		__builtin_trap();
-	*l = (struct link){ .kind = (uint8_t)kind, .target = target, .key = key, .insn = (uint16_t)t->insn_index };
+	*l = (struct link){ .kind = kind & 3, .target = target, .key = key, .insn = t->insn_index & 63 };
 	return t->b->link_count++;
 }
 
@@ -164,7 +164,7 @@ static void emit_branch_moved(struct translator *t, unsigned link, bool call)
 	emit_probe(t, table);
 	emit_if_hit(t, link);
 	(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
-	l->end = emit_offset(e);
+	l->length = (uint8_t)(emit_offset(e) - l->site);
 }
 
 /* Through the branch cache, to a RIP that is known. A kick may go to its stub from any place. */
@@ -189,7 +189,7 @@ static void emit_branch_known(struct translator *t, unsigned link, bool call)
 	}
 	emit_if_hit(t, link);
 	(call ? emit_call_mem : emit_jmp_mem)(e, mem_gs(G(branch_cache[0].mode[0].entry[0].code) + entry));
-	l->end = emit_offset(e);
+	l->length = (uint8_t)(emit_offset(e) - l->site);
 }
 
 /* Does the branch go through a table, by an index? Then that index tells sooner than the target where to look. */
@@ -263,7 +263,7 @@ void emit_branch(struct translator *t, unsigned link, const struct insn *i)
 			emit_if_hit(t, link);
 		}
 		emit_jmp_mem(e, mem_gs_index(G(branch_cache[0].mode[0].entry[0].code) + table, R11));
-		l->end = emit_offset(e);
+		l->length = (uint8_t)(emit_offset(e) - l->site);
 		return;
 	}
 	emit_store(e, R10, mem_gs(G(rip)));
@@ -339,7 +339,7 @@ void emit_landing(struct translator *t, uint64_t rip)
 		emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
 		patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch);
 	}
-	l->end = emit_offset(e); /* a look-up that follows has a link of its own, and uses r11 */
+	l->length = (uint8_t)(emit_offset(e) - l->site); /* a look-up that follows has a link of its own, and uses r11 */
 	emit_goto(t, rip, t->key);
 }
 

@@ -109,7 +109,7 @@ static bool stop_in_branch(struct bt *bt, ucontext_t *uc, const struct block *b,
 	for (unsigned n = 0; n < b->link_count; n++) {
 		const struct link *l = &bt->links[b->links + n];
 
-		if (l->kind == LINK_DIRECT || !l->stub || offset < l->site || offset >= l->end)
+		if (l->kind == LINK_DIRECT || !l->stub || offset < l->site || offset - l->site >= l->length)
 			continue;
 		if (l->kind == LINK_LANDING)
 			bt->cpu->engine_word[WORD_RETURN_FROM] = (uint64_t)uc->uc_mcontext.gregs[REG_R11];
