@@ -17,8 +17,9 @@
 #define ARENA 0x10000000u /* linear; two pages read-write, one read-only, the next not mapped */
 #define ARENA_WRITABLE 0x2000u
 #define ARENA_SIZE 0x3000u
-#define PROGRAM_INSNS 12
-#define PROGRAM_BYTES 256
+#define PROGRAM_INSNS 12 /* of random bytes */
+#define PROGRAM_INSNS_MAX 48
+#define PROGRAM_BYTES 512
 
 struct rng {
 	uint64_t s;
@@ -46,8 +47,10 @@ struct program {
 	uint8_t bytes[PROGRAM_BYTES];
 	unsigned bits; /* 64, or 32: compatibility mode */
 	unsigned len, count;
-	struct insn insn[PROGRAM_INSNS];
-	uint16_t at[PROGRAM_INSNS + 1];
+	unsigned removable; /* instructions that a failure may do without: the first ones */
+	unsigned hot_index; /* generate_hot.h: the register that is an index */
+	struct insn insn[PROGRAM_INSNS_MAX];
+	uint16_t at[PROGRAM_INSNS_MAX + 1];
 	uint64_t undefined; /* flags that may be undefined at the end */
 };
 
@@ -292,6 +295,7 @@ static void gen_program(struct rng *r, const struct cpuid_table *cpuid, uint32_t
 		memcpy(p->bytes + p->len, insn.bytes, insn.len);
 		p->len += insn.len;
 	}
+	p->removable = p->count;
 	p->at[p->count] = (uint16_t)p->len;
 	fix_branches(r, p);
 }

@@ -94,10 +94,15 @@ static bool native_fault(int sig, siginfo_t *info, void *context)
 	return true;
 }
 
+static struct sigaction native_trap_before; /* an engine's */
+
 static void native_trap(int sig, siginfo_t *info, void *context)
 {
-	if (!native_fault(sig, info, context))
+	if (native_fault(sig, info, context))
+		return;
+	if (!(native_trap_before.sa_flags & SA_SIGINFO))
 		abort();
+	native_trap_before.sa_sigaction(sig, info, context);
 }
 
 static void native_init(uint64_t mask)
@@ -105,11 +110,14 @@ static void native_init(uint64_t mask)
 	static uint8_t stack[256 << 10];
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
 	struct sigaction sa = { .sa_sigaction = native_trap, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+	struct sigaction before;
 	native_mask = mask;
-	if (sigaltstack(&ss, NULL) || sigaction(SIGTRAP, &sa, NULL)) {
+	if (sigaltstack(&ss, NULL) || sigaction(SIGTRAP, &sa, &before)) {
 		perror("native_init");
 		exit(2);
 	}
+	if (before.sa_sigaction != native_trap)
+		native_trap_before = before;
 	hostfault_install();
 	hostfault_add(native_fault);
 }

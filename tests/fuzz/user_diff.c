@@ -6,13 +6,20 @@
  * The guest is one vCPU in long mode at CPL 3, its memory laid out at the addresses the native run uses;
  * every IDT gate leads to a HLT. A failing program is shrunk by turning instructions into NOPs.
  *
+ * A third of the programs is made of accesses off few registers, calls and loops (generate_hot.h). Some of them find an empty
+ * TLB; with --kicks all of them are interrupted ten thousand times a second, as timers do, wherever they are then
+ * (and a failure may be another one the next time).
+ *
  * Under AddressSanitizer a stray store of the native run could hit the sanitizer's own memory, which lies at
  * low addresses: then only the engine runs, and has to come to an end.
  *
- *   user_diff [--engine NAME|all] [--seed N] [--start N] [--count N] [--verbose] [--stop N]
+ *   --hot: programs of that kind only
+ *
+ *   user_diff [--engine NAME|all] [--seed N] [--start N] [--count N] [--verbose] [--stop N] [--hot] [--kicks]
  */
 #include <getopt.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,7 +28,7 @@
 #include "engine/engine.h"
 #include "mem/memory.h"
 
-#include "generate.h"
+#include "generate_hot.h"
 #include "native.h"
 
 #if defined(__has_feature) /* clang */
@@ -38,7 +45,8 @@
 #endif
 #define CODE 0x11000000u
 #define CODE_SIZE 0x100000u
-#define CODE_SLOTS (CODE_SIZE / PROGRAM_BYTES)
+#define FUNCTIONS (CODE + CODE_SIZE - HOT_FUNCTIONS_SIZE)
+#define CODE_SLOTS ((FUNCTIONS - CODE) / PROGRAM_BYTES)
 
 /* Guest physical layout. What is the kernel's is mapped from KERNEL on, for CPL 0. */
 #define KERNEL 0xffffffff80000000ull
@@ -62,6 +70,7 @@ struct test {
 	struct user_state start;
 	uint8_t arena[ARENA_SIZE];
 	uint32_t address;
+	bool flush; /* it begins with an empty TLB */
 };
 
 struct outcome {
@@ -70,7 +79,7 @@ struct outcome {
 };
 
 static uint8_t *native_arena;
-static bool verbose;
+static bool verbose, only_hot;
 
 /* ---- the guest ---- */
 
@@ -114,9 +123,9 @@ static void guest_tables(struct guest *g)
 	g->next_table = GPA_TABLES + 0x5000;
 	for (uint32_t a = 0; a < 0x20000; a += PAGE_SIZE)
 		map_page(g, KERNEL + a, a, 3);
-	map_page(g, ARENA, GPA_ARENA, 7);
-	map_page(g, ARENA + 0x1000, GPA_ARENA + 0x1000, 7);
-	map_page(g, ARENA + 0x2000, GPA_ARENA + 0x2000, 5);
+	map_page(g, ARENA, GPA_ARENA, (1ull << 63) | 7);
+	map_page(g, ARENA + 0x1000, GPA_ARENA + 0x1000, (1ull << 63) | 7);
+	map_page(g, ARENA + 0x2000, GPA_ARENA + 0x2000, (1ull << 63) | 5);
 	for (uint32_t a = 0; a < CODE_SIZE; a += PAGE_SIZE)
 		map_page(g, CODE + a, GPA_CODE + a, 5);
 
@@ -356,7 +365,12 @@ static void make_test(struct guest *g, uint64_t seed, uint64_t index, struct tes
 	struct rng r = { seed * 0x9e3779b97f4a7c15ull + index * 0xd1342543de82ef95ull };
 	rnd(&r);
 	t->address = CODE + (uint32_t)(index % CODE_SLOTS) * PROGRAM_BYTES;
-	gen_program(&r, &g->cpuid, t->address, &t->program);
+	bool hot = only_hot || one_in(&r, 3);
+	if (hot)
+		gen_hot_program(&r, t->address, FUNCTIONS, &t->program);
+	else
+		gen_program(&r, &g->cpuid, t->address, &t->program);
+	t->flush = one_in(&r, 8);
 	memset(&t->start, 0, sizeof(t->start));
 	for (unsigned i = 0; i < 16; i++) {
 		t->start.gpr[i] = gen_register(&r);
@@ -365,6 +379,8 @@ static void make_test(struct guest *g, uint64_t seed, uint64_t index, struct tes
 	}
 	if (!one_in(&r, 10))
 		t->start.gpr[RSP] = ARENA + 0x800 + (below(&r, 64) * 8);
+	if (hot)
+		gen_hot_registers(&r, &t->program, FUNCTIONS, t->start.gpr);
 	t->start.rip = t->address;
 	t->start.rflags = RFLAGS_FIXED | RFLAGS_IF | (rnd(&r) & EF_ARITH) | (one_in(&r, 8) ? RFLAGS_DF : 0);
 	gen_xsave(&r, &g->cpuid, g->mask, t->start.xsave);
@@ -384,6 +400,8 @@ static bool run_test(struct guest *g, const struct test *t, struct outcome *nati
 	if (NATIVE)
 		native_run(&native->state, t->program.bits);
 	memcpy(native->arena, native_arena, ARENA_SIZE);
+	if (t->flush)
+		cpu_write_cr(&g->cpu, 3, g->cpu.cr3);
 	if (!guest_run(g, &t->start, t->program.bits, &engine->state))
 		return false;
 	memcpy(engine->arena, g->arena, ARENA_SIZE);
@@ -412,7 +430,7 @@ static void shrink(struct guest *g, struct test *t, struct outcome *native, stru
 {
 	bool v = verbose;
 	verbose = false;
-	for (unsigned i = 0; i < t->program.count; i++) {
+	for (unsigned i = 0; i < t->program.removable; i++) {
 		struct test smaller = *t;
 		memset(smaller.program.bytes + smaller.program.at[i], 0x90, smaller.program.at[i + 1] - smaller.program.at[i]);
 		if (run_test(g, &smaller, native, engine) && compare(g, &smaller, native, engine))
@@ -442,7 +460,31 @@ static void report(struct guest *g, struct test *t, uint64_t seed, uint64_t inde
 struct options {
 	const char *engine;
 	uint64_t seed, start, count, stop;
+	bool kicks;
 };
+
+static pthread_mutex_t kicked_lock = PTHREAD_MUTEX_INITIALIZER; /* kicked, which is gone between engines */
+static struct guest *kicked;
+
+static void *kicker(void *opaque)
+{
+	(void)opaque;
+	for (;;) {
+		usleep(100);
+		pthread_mutex_lock(&kicked_lock);
+		if (kicked)
+			kicked->engine->kick(&kicked->cpu);
+		pthread_mutex_unlock(&kicked_lock);
+	}
+	return NULL;
+}
+
+static void kick_guest(struct guest *g)
+{
+	pthread_mutex_lock(&kicked_lock);
+	kicked = g;
+	pthread_mutex_unlock(&kicked_lock);
+}
 
 static volatile uint64_t current_index;
 
@@ -465,6 +507,8 @@ static void map_native(struct guest *g)
 		perror("user_diff: mmap");
 		exit(2);
 	}
+	for (unsigned n = 0; n < HOT_FUNCTIONS; n++)
+		memory_write(&g->memory, GPA_CODE + (FUNCTIONS - CODE) + hot_function_at(n), hot_function[n].bytes, hot_function[n].len);
 	native_arena = arena;
 	memset(native_arena, 0, ARENA_SIZE);
 	struct rng r = { 1 };
@@ -479,13 +523,15 @@ static uint64_t fuzz(const struct engine *engine, const struct options *o, uint6
 	static struct test t;
 	static struct outcome native, host;
 	struct timespec a, b;
-	uint64_t failed = 0;
+	uint64_t failed = 0, ended = 0;
 	if (!guest_init(&g, engine)) {
 		printf("not ok: engine %s cannot start\n", engine->name);
 		return 1;
 	}
 	map_native(&g);
 	native_init(g.mask);
+	if (o->kicks)
+		kick_guest(&g);
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	for (uint64_t i = o->start; i < o->start + o->count && failed < o->stop; i++) {
 		if (i % 4096 == 0)
@@ -508,12 +554,14 @@ static uint64_t fuzz(const struct engine *engine, const struct options *o, uint6
 			failed++;
 		} else {
 			++*passed;
+			ended += host.state.vector == VEC_BP;
 		}
 		verbose = v;
 	}
 	alarm(0);
+	kick_guest(NULL);
 	clock_gettime(CLOCK_MONOTONIC, &b);
-	printf("# %s: seed %" PRIu64 ", %.1f s\n", engine->name, o->seed,
+	printf("# %s: seed %" PRIu64 ", %" PRIu64 " ran to their end, %.1f s\n", engine->name, o->seed, ended,
 	       (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9);
 	guest_free(&g);
 	return failed;
@@ -527,8 +575,11 @@ int main(int argc, char **argv)
 						  { "count", required_argument, NULL, 'c' },
 						  { "stop", required_argument, NULL, 'x' },
 						  { "verbose", no_argument, NULL, 'v' },
+						  { "hot", no_argument, NULL, 'h' },
+						  { "kicks", no_argument, NULL, 'k' },
 						  { 0 } };
-	struct options o = { "all", 1, 0, DEFAULT_COUNT, 10 };
+	struct options o = { "all", 1, 0, DEFAULT_COUNT, 10, false };
+	pthread_t thread;
 	uint64_t passed = 0, failed = 0;
 	int c;
 	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
@@ -539,8 +590,10 @@ int main(int argc, char **argv)
 		case 'c': o.count = strtoull(optarg, NULL, 0); break;
 		case 'x': o.stop = strtoull(optarg, NULL, 0); break;
 		case 'v': verbose = true; break;
+		case 'h': only_hot = true; break;
+		case 'k': o.kicks = true; break;
 		default:
-			fprintf(stderr, "usage: user_diff [--engine NAME|all] [--seed N] [--start N] [--count N] [--stop N] [--verbose]\n");
+			fprintf(stderr, "usage: user_diff [--engine NAME|all] [--seed N] [--start N] [--count N] [--stop N] [--verbose] [--hot] [--kicks]\n");
 			return 2;
 		}
 	}
@@ -550,6 +603,10 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGALRM, on_alarm);
+	if (o.kicks && pthread_create(&thread, NULL, kicker, NULL)) {
+		fprintf(stderr, "user_diff: no thread\n");
+		return 2;
+	}
 	for (unsigned i = 0; engines[i]; i++)
 		if (all ? strcmp(engines[i]->name, "check") != 0 && engine_runs_here(engines[i]) : !strcmp(engines[i]->name, o.engine))
 			failed += fuzz(engines[i], &o, &passed);
