@@ -140,6 +140,12 @@ deps-debian:
 $(DEBIAN)/disk.img: tools/make-debian-image
 	tools/make-debian-image $(DEBIAN)
 
+# Its 32-bit userland, as an initramfs.
+DEBIAN_I386 := $(GUESTS)/debian-i386
+
+$(DEBIAN_I386)/initrd: tools/make-debian-initrd
+	tools/make-debian-initrd $@
+
 guests: $(foreach g,$(GUEST_NAMES),$(call guest,$(g))) $(SYSTEM_NAMES:%=$(GUESTS)/%/version) $(GUESTS)/cloud/kvm-modules
 
 # ---- what people ask for ----
@@ -157,7 +163,7 @@ run-debian: deps-debian
 
 # CHECK chooses suites: make check CHECK="unit cli"
 check: deps
-	$(MAKE) all unit guests $(if $(filter pc,$(or $(CHECK),pc)),$(DEBIAN)/disk.img)
+	$(MAKE) all unit guests $(if $(filter pc,$(or $(CHECK),pc)),$(DEBIAN)/disk.img $(DEBIAN_I386)/initrd)
 	tests/run $(B) $(CHECK)
 
 # Until stopped: seeds that no run before had.
