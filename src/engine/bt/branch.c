@@ -332,6 +332,7 @@ static void context_bring_back(struct bt *bt)
 void branch_switch(struct bt *bt)
 {
 	const struct tlb *tlb = bt->cpu->tlb;
+	bool had = bt->branch_filled[TLB_USER];
 
 	return_drop_all(bt);
 	for (unsigned m = 0; m < BRANCH_MODES; m++)
@@ -343,6 +344,5 @@ void branch_switch(struct bt *bt)
 	bt->current = tlb->current;
 	bt->generation = tlb->context[tlb->current].generation;
 	context_bring_back(bt);
-	if (!bt->branch_filled[TLB_USER])
-		bt->stats.branch_flushes++;
+	bt->stats.branch_flushes += had && !bt->branch_filled[TLB_USER];
 }
