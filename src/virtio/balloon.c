@@ -21,6 +21,9 @@
 #define QUEUE_SIZE 128
 #define BATCH 256u /* page numbers that are looked at together */
 #define PFN_SHIFT 12
+/* Page numbers of one chain: more are not looked at, those pages stay. Drivers send some hundred. And of a turn. */
+#define CHAIN_PAGES 65536u
+#define TURN_PAGES 65536u
 
 #define F_STATS_VQ (1ull << 1)
 #define F_PAGE_POISON (1ull << 4)
@@ -65,13 +68,17 @@ static void discard_pages(struct memory *m, uint32_t *pfn, size_t n)
 	}
 }
 
-static void inflate(struct virtio_balloon *b, const struct virtqueue_chain *c)
+/* How many pages there were. */
+static size_t inflate(struct virtio_balloon *b, const struct virtqueue_chain *c)
 {
 	uint32_t pfn[BATCH];
-	size_t n;
+	size_t pages = 0, n;
 
-	for (size_t at = 0; (n = virtio_copy_out(c, at, pfn, sizeof pfn) / sizeof *pfn) > 0; at += n * sizeof *pfn)
+	while (pages < CHAIN_PAGES && (n = virtio_copy_out(c, pages * sizeof *pfn, pfn, sizeof pfn) / sizeof *pfn) > 0) {
 		discard_pages(b->memory, pfn, n);
+		pages += n;
+	}
+	return pages;
 }
 
 /* ---- statistics ---- */
@@ -128,8 +135,9 @@ static void balloon_notify(void *opaque, unsigned queue)
 	struct virtio_balloon *b = opaque;
 	struct virtqueue *q = virtio_queue(b->device, queue);
 	struct virtqueue_chain *c;
+	size_t pages = 0;
 
-	while ((c = virtqueue_get(q)) != NULL) {
+	while (pages < TURN_PAGES && (c = virtqueue_get(q)) != NULL) {
 		if (is_statistics(b, queue)) {
 			ask_for_statistics(b, q); /* one is the rule; a driver gets an older one back */
 			take_statistics(b, c);
@@ -137,11 +145,13 @@ static void balloon_notify(void *opaque, unsigned queue)
 			continue;
 		}
 		if (queue == QUEUE_INFLATE)
-			inflate(b, c);
+			pages += inflate(b, c);
 		else if (queue != QUEUE_DEFLATE)
 			discard_reported(b, c);
 		virtqueue_put(q, c, 0);
 	}
+	if (pages >= TURN_PAGES)
+		virtqueue_notify_again(q);
 	virtqueue_interrupt(q);
 }
 

@@ -21,6 +21,7 @@
 
 #define QUEUE_SIZE 128
 #define OUTPUT_BATCH 4096u
+#define OUTPUT_A_TURN (1u << 20) /* bytes of one port before the rest of the machine has its turn */
 #define INPUT_CHAINS 64 /* for one piece of input, at most */
 
 #define F_MULTIPORT (1ull << 1)
@@ -136,16 +137,20 @@ static void control_output(struct virtio_console *s, struct virtqueue *q)
 
 /* ---- the guest's output ---- */
 
-/* False: the back end takes no more now; it will call output_ready. */
-static bool write_chain(struct port *p)
+/* At most *left bytes, about. False: not all of it; the back end takes no more now, and will call output_ready, or *left
+ * is 0. */
+static bool write_chain(struct port *p, size_t *left)
 {
 	uint8_t buf[OUTPUT_BATCH];
 	size_t n;
 
 	while ((n = virtio_copy_out(p->out, p->out_done, buf, sizeof buf)) > 0) {
+		if (!*left)
+			return false;
 		size_t taken = p->chardev ? chardev_write(p->chardev, buf, n) : n;
 
 		p->out_done += taken;
+		*left -= taken < *left ? taken : *left;
 		if (taken < n)
 			return false;
 	}
@@ -155,17 +160,20 @@ static bool write_chain(struct port *p)
 static void port_output(struct port *p)
 {
 	struct virtqueue *q = virtio_queue(p->console->device, input_queue(p->id) + 1);
+	size_t left = OUTPUT_A_TURN;
 
 	for (;;) {
 		if (!p->out) {
 			p->out = virtqueue_get(q);
 			p->out_done = 0;
 		}
-		if (!p->out || !write_chain(p))
+		if (!p->out || !write_chain(p, &left))
 			break;
 		virtqueue_put(q, p->out, 0);
 		p->out = NULL;
 	}
+	if (!left)
+		virtqueue_notify_again(q);
 	virtqueue_interrupt(q);
 }
 

@@ -16,7 +16,9 @@
 #include "util/log.h"
 #include "virtio/transport.h"
 
-#define NOTIFY_BUDGET 1024u /* chains of one queue in one call of notify */
+/* What one call of notify may take of a queue: a chain is one, and another one for each COST_BYTES of its buffers. */
+#define NOTIFY_BUDGET 1024u
+#define COST_BYTES 65536u
 #define PCI_COMMAND 4
 #define PCI_COMMAND_MASTER 4
 
@@ -287,16 +289,20 @@ struct virtqueue_chain *virtqueue_get(struct virtqueue *q)
 {
 	if (!usable(q) || (!q->format->has_available(q) && still_nothing(q)))
 		return NULL;
-	if (q->bounded && q->budget-- == 0) {
-		q->budget = 0;
-		virtio_notify_queue(q->device, q->index);
+	if (q->bounded && q->budget == 0) {
+		virtqueue_notify_again(q);
 		return NULL;
 	}
 	struct virtqueue_chain *c = q->format->get(q);
-	if (c)
-		q->in_use += c->descriptors;
+	if (!c)
+		return NULL;
+	uint64_t cost = 1 + (c->out_len + c->in_len) / COST_BYTES;
+	q->budget = q->budget > cost ? q->budget - (unsigned)cost : 0;
+	q->in_use += c->descriptors;
 	return c;
 }
+
+void virtqueue_notify_again(struct virtqueue *q) { virtio_notify_queue(q->device, q->index); }
 
 void virtqueue_unget(struct virtqueue *q, struct virtqueue_chain *c)
 {
@@ -358,10 +364,15 @@ bool virtqueue_want_notify(struct virtqueue *q, bool want)
 	if (!usable(q))
 		return false;
 	q->format->want_notify(q, want);
-	if (!want || (q->bounded && q->budget == 0))
-		return false; /* notify comes again */
+	if (!want)
+		return false;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return q->format->has_available(q);
+	if (!q->format->has_available(q))
+		return false;
+	if (!q->bounded || q->budget)
+		return true;
+	virtqueue_notify_again(q);
+	return false;
 }
 
 /* ---- life ---- */

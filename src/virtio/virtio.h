@@ -125,6 +125,8 @@ void virtqueue_interrupt(struct virtqueue *q);
 /* The device wants (or does not want) to be notified of new chains. With `true`: returns whether there are some already,
  * which the device must then take. */
 bool virtqueue_want_notify(struct virtqueue *q, bool want);
+/* For a device that leaves chains, or a part of one, for another turn of the loop: its notify is called there. */
+void virtqueue_notify_again(struct virtqueue *q);
 bool virtqueue_ready(const struct virtqueue *q); /* the driver set it up, and DRIVER_OK */
 unsigned virtqueue_index(const struct virtqueue *q);
 

@@ -375,6 +375,11 @@ static bool keep(struct connection *c, const uint8_t *data, size_t len)
 static void data_from_guest(struct connection *c, const struct virtqueue_chain *chain, uint32_t len)
 {
 	uint8_t *data = c->vsock->data;
+
+	if (len > CREDIT) { /* more than it can ever have had */
+		reset_connection(c);
+		return;
+	}
 	size_t at = sizeof(struct header), end = at + len, n, written;
 
 	for (; at < end; at += n) {

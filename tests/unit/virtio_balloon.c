@@ -60,6 +60,27 @@ static void test_inflate(void)
 	stop();
 }
 
+/* A chain of numbers without end does not keep the I/O thread. */
+static void test_long_chain(void)
+{
+	enum { COUNT = 100000, LOOKED_AT = 65536 };
+	struct vd_segment s;
+
+	start(0);
+	memset(vd_ram(0x800000), 0x5a, 4 << 12);
+	s = (struct vd_segment){vd_alloc(4 * COUNT, 4), 4 * COUNT};
+	memset(vd_ram(s.gpa), 0xff, s.len); /* no page of RAM */
+	vd_put32(s.gpa, 0x800);
+	vd_put32(s.gpa + 4 * (LOOKED_AT - 1), 0x801);
+	vd_put32(s.gpa + 4 * LOOKED_AT, 0x802);
+	CHECK_EQ(vd_transfer(&v, INFLATE, &s, 1, 0), 0);
+	CHECK_EQ(*vd_ram(0x800000), 0);
+	CHECK_EQ(*vd_ram(0x801000), 0);
+	CHECK_EQ(*vd_ram(0x802000), 0x5a);
+	CHECK_EQ(vd_transfer(&v, INFLATE, &s, 1, 0), 0); /* and again, after a turn's worth */
+	stop();
+}
+
 static void report(uint8_t expected)
 {
 	memset(vd_ram(0x800000), 0x5a, 0x10000);
@@ -122,6 +143,7 @@ static void test_statistics(void)
 int main(void)
 {
 	test_inflate();
+	test_long_chain();
 	test_reporting();
 	test_statistics();
 	return summary();

@@ -216,10 +216,30 @@ static void test_stuck(void)
 	stop();
 }
 
+/* Output into nothing, as long as RAM, in turns. */
+static void test_long_chain(void)
+{
+	struct vd_segment s[12];
+	unsigned turns = 0;
+	uint16_t id;
+	uint32_t len;
+
+	start(0);
+	for (unsigned i = 0; i < 12; i++)
+		s[i] = (struct vd_segment){0x800000, 1 << 20};
+	vd_add(&v, 5, s, 12, 0);
+	vd_kick(&v, 5);
+	while (!vd_used(&v, 5, &id, &len) && ++turns < 100)
+		vd_turn();
+	CHECK(turns >= 12 && turns < 20);
+	stop();
+}
+
 int main(void)
 {
 	test_ports();
 	test_single();
 	test_stuck();
+	test_long_chain();
 	return summary();
 }

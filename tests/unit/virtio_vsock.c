@@ -296,6 +296,18 @@ static void test_slow_host(void)
 	stop();
 }
 
+/* One packet with more than there ever is credit for. */
+static void test_large_packet(void)
+{
+	start(16);
+	int fd = connect_from_guest(6001);
+
+	send_flags(RW, 6001, 80, 0, 0, CREDIT + 1);
+	expect(RST, 80, 6001);
+	close(fd);
+	stop();
+}
+
 /* Without buffers of the guest's nothing is lost, and nothing spins. */
 static void test_no_buffers(void)
 {
@@ -358,6 +370,7 @@ int main(void)
 	test_from_guest();
 	test_from_host();
 	test_slow_host();
+	test_large_packet();
 	test_no_buffers();
 	test_refusals();
 	return summary();
