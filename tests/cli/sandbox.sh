@@ -56,6 +56,17 @@ if unshare -Urmn true 2>/dev/null; then
 	wait $pid
 	[ "$left" = 0 ] && [ "$networks" = 2 ] && result ok "sandbox: a machine without a network has none" ||
 		{ result not-ok "sandbox: a machine without a network has none"; echo "# $left files, $networks networks"; }
+	# /etc/resolv.conf is a link, as where a daemon keeps it, and is replaced while the machine runs.
+	got=$(unshare -Urm bash -c 'mount -t tmpfs none /mnt && mkdir /mnt/etc /mnt/names && cp /etc/ld.so.cache /etc/passwd /mnt/etc &&
+		ln -s ../mnt/names/resolv.conf /mnt/etc/resolv.conf && echo nameserver 127.0.0.1 >/mnt/names/resolv.conf &&
+		mount --bind /mnt/etc /etc || exit 1
+		"$1" run --kernel "$2" --memory 64M --net user --sandbox chroot </dev/null >/dev/null &
+		sleep 1
+		echo nameserver 127.0.0.2 >/mnt/names/new && mv /mnt/names/new /mnt/names/resolv.conf
+		cat /proc/$!/root/etc/resolv.conf
+		kill $!' - "$ringside" "$tmp/halt" 2>"$tmp/err")
+	[ "$got" = "nameserver 127.0.0.2" ] && result ok "sandbox: name servers that change" ||
+		{ result not-ok "sandbox: name servers that change"; echo "# $got"; sed 's/^/# /' "$tmp/err"; }
 else
 	echo "# this host permits no namespaces: --sandbox chroot is not tested"
 fi
