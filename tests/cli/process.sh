@@ -98,7 +98,10 @@ truncate -s 1M "$tmp/eight"
 "$ringside" run --kernel "$tmp/halt" --memory 64M --disk /dev/fd/8,ro --append "fd=6" </dev/null >&- 2>&- \
 	5<"$tmp/eight" 6<"$tmp/eight" 7<"$tmp/eight" 8<"$tmp/eight" 100<"$tmp/eight" &
 pid=$!
-sleep 1
+for ((i = 0; i < 300; i++)); do # it has a second thread when it runs
+	[ "$(ls /proc/$pid/task | wc -l)" -lt 2 ] || break
+	sleep 0.1
+done
 got=$(cd /proc/$pid/fd && for fd in 1 2 5 6 7 8 100; do echo "$fd:$(readlink $fd)"; done | sed "s,$tmp/,,")
 kill -TERM $pid
 wait $pid

@@ -10,6 +10,15 @@ threads() {
 	done | sort -u
 }
 
+# inside PID: waits until it is in the sandbox, or gone.
+inside() {
+	local i
+	for ((i = 0; i < 300; i++)); do
+		[ "$(threads "$1" 2>/dev/null)" = "1 2 " ] || [ ! -e "/proc/$1" ] && return
+		sleep 0.1
+	done
+}
+
 # boxed NAME WANT OPTIONS...: a machine with threads of all kinds, as they are when it runs and after resets.
 boxed() {
 	local name=$1 want=$2 got again pid
@@ -21,6 +30,7 @@ boxed() {
 		--cpus 2 --boot c "$@" >"$tmp/out" 2>"$tmp/err" </dev/null &
 	pid=$!
 	sleep 1
+	[ "$want" != "1 2 " ] || inside $pid
 	got=$(threads $pid)
 	root=$(ls "/proc/$pid/root/" 2>/dev/null | tr '\n' ' ')
 	networks=$(readlink "/proc/$pid/ns/net" "/proc/self/ns/net" | sort -u | wc -l)
@@ -50,7 +60,7 @@ if unshare -Urmn true 2>/dev/null; then
 		{ result not-ok "sandbox: a root without files"; echo "# $root"; }
 	"$ringside" run --kernel "$tmp/halt" --memory 64M --sandbox chroot >"$tmp/out" 2>"$tmp/err" </dev/null &
 	pid=$!
-	sleep 0.7
+	inside $pid
 	left=$(ls "/proc/$pid/root/" | wc -l) networks=$(readlink "/proc/$pid/ns/net" /proc/self/ns/net | sort -u | wc -l)
 	kill -TERM $pid
 	wait $pid
@@ -74,7 +84,7 @@ fi
 # Nobody has rights of root's in a machine that was given no files.
 "$ringside" run --kernel "$tmp/halt" --memory 64M --cpus 2 --disk "$tmp/boxed.img" >"$tmp/out" 2>"$tmp/err" </dev/null &
 pid=$!
-sleep 0.7
+inside $pid
 got=$(awk '/^Cap(Eff|Prm|Inh|Amb)/ { print $2 }' /proc/$pid/task/*/status | sort -u)
 kill -TERM $pid
 wait $pid
@@ -85,7 +95,7 @@ wait $pid
 echo secret >"$tmp/password"
 "$ringside" run --kernel "$tmp/halt" --memory 64M --vnc "unix:$tmp/vnc,password-file=$tmp/password" >"$tmp/out" 2>"$tmp/err" </dev/null &
 pid=$!
-sleep 1
+inside $pid
 # shellcheck disable=SC2016
 python3 - "$tmp/vnc" >"$tmp/clients" 2>&1 <<-'EOF'
 	import socket, sys
