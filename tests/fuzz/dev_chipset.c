@@ -154,6 +154,7 @@ static void tear_down(struct machine *m)
 {
 	pci_device_free(&m->function[0]);
 	pci_device_free(&m->function[1]);
+	smbus_restart(m->q35 ? &m->ich9.smbus : &m->piix.smbus);
 	if (m->gsis)
 		abort(); /* nobody holds a line any more */
 	ich9_free(&m->ich9);
