@@ -1,5 +1,6 @@
 // MODES: 64
 // CPUS: 4
+// HOST-CPUS: 2
 // TIMEOUT: 60
 /*
  * Litmus tests of x86-TSO: what several processors may see of each other's stores. Each is run a fixed number

@@ -1,5 +1,6 @@
 // MODES: 64
 // CPUS: 4
+// HOST-CPUS: 2
 // TIMEOUT: 90
 // QEMU-SKIP: its TCG executes bytes of old and new code mixed where INT3 holds executors off
 /*

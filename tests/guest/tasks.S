@@ -274,7 +274,9 @@ test_main:
 	CHECK4 "gate in the IDT from ring 3: came back", tr_ip, $after_50+1
 	CHECK4 "gate in the IDT from ring 3: cs", tr_cs, $U32
 	CHECK4 "gate in the IDT from ring 3: runs", runs, $8
-	/* an exception with an error code */
+	/* an exception with an error code. KVM on TCG gets the #GP and injects it again, for which TCG finds no task gate */
+	cmpb $0, feat_not_tcg
+	je no_task_gp
 	movl $task_gp, tss_b + 0x20
 	movl $ist2_top, tss_b + 0x38
 	movl $2, tss_b + 0x24
@@ -286,6 +288,7 @@ test_main:
 	mov got + 52, %eax
 	and $0xffff, %eax
 	CHECK4 "exception by task gate: back link", %eax, $TSS
+no_task_gp:
 
 	/* -- 16-bit TSS */
 	mov $0x12345678, %eax

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 
 #include "cpu/cpuid.h"
+#include "cpu/fpu.h"
 #include "engine/kvm/kvm.h"
 
 #define LEAF_KVM_FEATURES 0x40000001u
@@ -20,6 +21,19 @@
 #define MSR_ARCH_CAPABILITIES 0x10au
 
 /* ---- CPUID ---- */
+
+/* XCR0, XSAVE and what only XSAVE keeps: AVX, PKU. The legacy state stays. */
+static void take_xsave(struct kvm_cpuid_entry2 *e)
+{
+	if (e->function == 0x1)
+		e->ecx &= ~(1u << 26);
+	else if (e->function == 0x7 && e->index == 0)
+		e->ecx &= ~(1u << 3);
+	else if (e->function == 0xd && e->index == 0)
+		e->eax &= XCR0_X87 | XCR0_SSE, e->edx = 0;
+	else if (e->function == 0xd)
+		e->eax = 0;
+}
 
 /* What KVM supports on this host, the leaves that have features. */
 static int supported(const struct kvm_host *host, struct cpuid_table *limit)
@@ -36,8 +50,10 @@ static int supported(const struct kvm_host *host, struct cpuid_table *limit)
 	if (ioctl(host->fd, KVM_GET_SUPPORTED_CPUID, &all) < 0)
 		return -errno;
 	for (unsigned i = 0; i < all.list.nent; i++) {
-		const struct kvm_cpuid_entry2 *e = &all.list.entries[i];
+		struct kvm_cpuid_entry2 *e = &all.list.entries[i];
 
+		if (host->loses_xcr0)
+			take_xsave(e);
 		for (unsigned k = 0; k < sizeof(wanted) / sizeof(wanted[0]); k++)
 			if (e->function == wanted[k] && e->index < 2 && limit->count < CPUID_ENTRIES_MAX)
 				limit->entry[limit->count++] = (struct cpuid_entry){

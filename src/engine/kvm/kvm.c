@@ -32,11 +32,14 @@ static int probe(char *why, size_t size)
 	if (r == 0) {
 		r = kvm_selftest(&test);
 		reason = test.why;
+		if (r == 0 && test.loses_xcr0)
+			kvm_host_loses_xcr0();
 	}
 	if (r < 0)
 		snprintf(why, size, "%s", reason);
 	else
-		snprintf(why, size, "self-test passed in %u ms", (test.us + 999) / 1000);
+		snprintf(why, size, "self-test passed in %u ms%s", (test.us + 999) / 1000,
+			 test.loses_xcr0 ? "; guests get no XSAVE and no AVX, for XCR0 is lost at exits" : "");
 	return r;
 }
 

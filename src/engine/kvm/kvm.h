@@ -26,6 +26,7 @@ struct kvm_host {
 	int fd;
 	size_t run_size; /* bytes of struct kvm_run and what follows it */
 	bool sregs2, exit_on_emulation_failure;
+	bool loses_xcr0; /* KVM does not learn of XSETBV (QEMU's TCG does not intercept it) */
 };
 
 /* The argument of KVM_GET_MSRS and KVM_SET_MSRS, for one of them. */
@@ -77,6 +78,8 @@ struct kvm_vcpu {
 
 /* host.c: 0, or -errno and why not, one line. Any thread. */
 int kvm_host_open(const struct kvm_host **host, const char **why);
+/* By who has run the self-test, before there are VMs. */
+void kvm_host_loses_xcr0(void);
 
 /* memory.c: makes the slots show what the memory map shows, if it has changed since. 0 or -errno. Any vCPU's thread. */
 int kvm_memory_update(struct kvm_vm *vm);

@@ -37,6 +37,8 @@ enum step {
 #undef X
 };
 
+#define XCR0 3 /* x87, SSE: what the guest sets */
+
 static const char *const step_text[] = {
 #define X(name, number, text) [number] = text,
 	SELFTEST_STEPS(X)
@@ -83,6 +85,7 @@ static void fill_ram(uint8_t *ram)
 	uint64_t *pml4 = (uint64_t *)(ram + SELFTEST_PML4), *pt = (uint64_t *)(ram + SELFTEST_PT);
 
 	memcpy(ram + SELFTEST_CODE, selftest_guest, (size_t)(selftest_guest_end - selftest_guest));
+	*(uint32_t *)(ram + SELFTEST_XCR0) = XCR0;
 	pml4[0] = pml4[SELFTEST_HIGH >> 39 & 511] = SELFTEST_PDPT | 7;
 	*(uint64_t *)(ram + SELFTEST_PDPT) = SELFTEST_PD | 7;
 	*(uint64_t *)(ram + SELFTEST_PD) = SELFTEST_PT | 7;
@@ -203,6 +206,8 @@ static int port(struct machine *m)
 		m->run->request_interrupt_window = 1;
 		return 0;
 	}
+	if (!in && m->run->io.port == SELFTEST_PORT_EXIT)
+		return 0;
 	if (!in && m->run->io.port == SELFTEST_PORT_DONE)
 		return 1;
 	return goes_wrong(m, in || m->run->io.port != SELFTEST_PORT_FAIL ? ": unexpected port I/O" : "");
@@ -403,6 +408,7 @@ int kvm_selftest(struct kvm_selftest *test)
 		memcpy(test->why, shared->why, sizeof(test->why));
 	else
 		test->exits = shared->exits;
+	test->loses_xcr0 = *(uint32_t *)(memory + SELFTEST_XCR0) != XCR0;
 	test->us = (uint32_t)(now_us() - start);
 	munmap(memory, SELFTEST_RAM + sizeof(struct shared));
 	return r;

@@ -8,12 +8,14 @@
 #define RINGSIDE_KVM_SELFTEST_H
 
 #ifndef __ASSEMBLER__
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct kvm_selftest {
 	uint32_t us;      /* microseconds that it took, all in all */
 	uint32_t exits;   /* times that the guest was entered; 0 if it did not come to its end */
+	bool loses_xcr0;  /* what XSETBV has set is not there after an exit: guests cannot use XSAVE and AVX */
 	char why[160];    /* what failed, one line without a newline; "" when nothing did */
 };
 
@@ -29,6 +31,7 @@ int kvm_selftest(struct kvm_selftest *test);
 #define SELFTEST_CODE 0x1000  /* two pages, the second one for ring 3 */
 #define SELFTEST_STEP 0x3000  /* a byte: what is being tried; then what the guest counts */
 #define SELFTEST_COUNTS 0x3008
+#define SELFTEST_XCR0 0x3010  /* XCR0 after an exit, where there is XSAVE */
 #define SELFTEST_PML4 0x4000
 #define SELFTEST_PDPT 0x5000
 #define SELFTEST_PD 0x6000
@@ -53,6 +56,7 @@ int kvm_selftest(struct kvm_selftest *test);
 #define SELFTEST_PORT_IN 0x12
 #define SELFTEST_PORT_OUT 0x13
 #define SELFTEST_PORT_INTERRUPT 0x14 /* asks for one as soon as it may be */
+#define SELFTEST_PORT_EXIT 0x15 /* for the exit */
 #define SELFTEST_IN 0x5aa5
 #define SELFTEST_OUT 0x1badcafe
 #define SELFTEST_STRING 0x20676e6972747320 /* sent by REP OUTSB, low byte first */

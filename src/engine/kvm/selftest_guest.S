@@ -146,6 +146,21 @@ long_mode:
 	addq %r8, %r8
 	cmpq %r8, %rax
 	jne fail64
+	movl $1, %eax
+	cpuid
+	btl $26, %ecx				/* XSAVE */
+	jnc 1f
+	movq %cr4, %rax
+	orl $0x40000, %eax			/* OSXSAVE */
+	movq %rax, %cr4
+	xorl %ecx, %ecx
+	xorl %edx, %edx
+	movl $3, %eax
+	xsetbv
+	outb %al, $SELFTEST_PORT_EXIT
+	xgetbv
+	movl %eax, SELFTEST_XCR0
+1:
 
 	STEP(SELFTEST_PAGING)
 	movl $SELFTEST_MAGIC, SELFTEST_ALIAS + 0x30
