@@ -51,9 +51,9 @@ LDFLAGS_ALL += -fsanitize=fuzzer,address,undefined
 endif
 LDFLAGS_ALL += -pthread
 
-# Debian's libraries; packages.txt has their packages. slirp.pc asks for GLib's, which nothing here needs.
-LIBS := -lslirp -ljson-c -lpng -luring -lz -lzstd -lseccomp
-# libvncserver and libnbd are loaded when they are needed (util/library.c).
+# Debian's libraries; packages.txt has their packages.
+LIBS := -ljson-c -luring -lz -lzstd -lseccomp
+# libslirp, libpng, libvncserver and libnbd are loaded when they are needed (util/library.c).
 
 SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c)
 ASM := $(wildcard src/*/*/*.S)

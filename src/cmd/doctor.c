@@ -239,6 +239,7 @@ static void files(void)
 		{"UEFI", "/usr/share/OVMF/OVMF_CODE_4M.fd", "for --uefi, as root: apt install ovmf"},
 		{"network boot", "/usr/lib/ipxe/qemu/efi-virtio.rom", "as root: apt install ipxe-qemu"},
 	}, libraries[] = {
+		{"user network", "libslirp.so.0", "for --net user, as root: apt install libslirp0"},
 		{"VNC", "libvncserver.so.1", "for --vnc, as root: apt install libvncserver1"},
 		{"NBD", "libnbd.so.0", "for disks of servers, as root: apt install libnbd0"},
 	};

@@ -194,10 +194,19 @@ static int picture(struct shot *s)
 
 static int write_png(const struct shot *s, const char *path)
 {
+	__typeof__(png_image_write_to_stdio) *write_to_stdio;
+	__typeof__(png_image_write_to_file) *write_to_file;
+	const struct library_symbol symbols[] = {
+		{"png_image_write_to_stdio", &write_to_stdio}, {"png_image_write_to_file", &write_to_file}, {0},
+	};
 	png_image image = {.version = PNG_IMAGE_VERSION, .width = s->width, .height = s->height};
-	uint8_t *rgb = malloc((size_t)s->width * s->height * 3);
+	char error[256];
+	uint8_t *rgb;
 	int ok;
 
+	if (!library_load("libpng16.so.16", symbols, error, sizeof error))
+		return fail(path, error);
+	rgb = malloc((size_t)s->width * s->height * 3);
 	if (!rgb)
 		return fail(path, "out of memory");
 	for (size_t i = 0; i < (size_t)s->width * s->height; i++)
@@ -206,9 +215,9 @@ static int write_png(const struct shot *s, const char *path)
 	image.format = PNG_FORMAT_RGB;
 	errno = 0;
 	if (strcmp(path, "-") == 0)
-		ok = png_image_write_to_stdio(&image, stdout, 0, rgb, 0, NULL);
+		ok = write_to_stdio(&image, stdout, 0, rgb, 0, NULL);
 	else
-		ok = png_image_write_to_file(&image, path, 0, rgb, 0, NULL);
+		ok = write_to_file(&image, path, 0, rgb, 0, NULL);
 	free(rgb);
 	return ok ? 0 : fail(path, errno ? strerror(errno) : image.message);
 }

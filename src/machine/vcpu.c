@@ -31,6 +31,7 @@ int vcpu_new(struct vm *vm, unsigned index)
 
 	if (v == MAP_FAILED)
 		return -ENOMEM;
+	madvise(v, sizeof *v, MADV_NOHUGEPAGE); /* a large one would be all of it */
 	v->vm = vm;
 	v->sipi_vector = -1;
 	v->wait_sipi = index > 0;

@@ -22,9 +22,19 @@
 #include "net/net.h"
 #include "net/offload.h"
 #include "net/tcp_limit.h"
+#include "util/library.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/timer.h"
+
+/* Of libslirp, which is loaded for the first network of this kind: it brings GLib with it. */
+#define LIBRARY(X) \
+	X(slirp_input) X(slirp_connection_info) X(slirp_pollfds_fill) X(slirp_pollfds_poll) X(slirp_handle_timer) X(slirp_new) \
+	X(slirp_add_hostfwd) X(slirp_cleanup) X(slirp_version_string)
+static struct {
+	LIBRARY(LIBRARY_POINTER)
+} library;
+static const struct library_symbol symbols[] = {LIBRARY(LIBRARY_SYMBOL) {0}};
 
 #define NS_PER_MS 1000000ull
 #define SLIRP_MTU 65521u /* the largest that slirp takes */
@@ -204,7 +214,7 @@ static void user_send(void *backend, const struct net_frame *f)
 			return;
 		}
 	}
-	slirp_input(u->slirp, frame, (int)len);
+	library.slirp_input(u->slirp, frame, (int)len);
 }
 
 static void user_send_end(void *backend) { deliver_end(backend); }
@@ -214,7 +224,7 @@ static void user_send_end(void *backend) { deliver_end(backend); }
 static void refresh_ports(void *opaque)
 {
 	struct user *u = opaque;
-	char *table = slirp_connection_info(u->slirp), *save = NULL;
+	char *table = library.slirp_connection_info(u->slirp), *save = NULL;
 
 	memset(u->ports, 0, sizeof u->ports);
 	for (char *line = strtok_r(table, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
@@ -254,7 +264,7 @@ static void user_prepare(void *opaque, struct loop_set *set)
 	struct user *u = opaque;
 	uint32_t timeout = UINT32_MAX;
 
-	slirp_pollfds_fill(u->slirp, &timeout, add_poll, set);
+	library.slirp_pollfds_fill(u->slirp, &timeout, add_poll, set);
 	if (timeout != UINT32_MAX)
 		loop_set_deadline(set, clock_now() + timeout * NS_PER_MS);
 }
@@ -263,7 +273,7 @@ static void user_serve(void *opaque, const struct loop_set *set)
 {
 	struct user *u = opaque;
 
-	slirp_pollfds_poll(u->slirp, 0, get_revents, (void *)set);
+	library.slirp_pollfds_poll(u->slirp, 0, get_revents, (void *)set);
 	deliver_end(u);
 }
 
@@ -288,7 +298,7 @@ static void timer_fired(void *opaque)
 {
 	struct user_timer *t = opaque;
 
-	slirp_handle_timer(t->user->slirp, t->id, t->opaque);
+	library.slirp_handle_timer(t->user->slirp, t->id, t->opaque);
 	deliver_end(t->user);
 }
 
@@ -373,14 +383,14 @@ static Slirp *start_slirp(struct user *u, const struct net_user_config *c)
 		.if_mru = SLIRP_MTU,
 	};
 
-	return slirp_new(&config, &callbacks, u);
+	return library.slirp_new(&config, &callbacks, u);
 }
 
 static bool add_forward(struct user *u, const struct net_forward *f, char *error, size_t size)
 {
 	char host[INET_ADDRSTRLEN];
 
-	if (slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port) == 0)
+	if (library.slirp_add_hostfwd(u->slirp, f->udp, f->host, f->host_port, f->guest, f->guest_port) == 0)
 		return true;
 	int err = errno;
 	snprintf(error, size, "--net hostfwd: %s port %s:%u: %s", f->udp ? "UDP" : "TCP",
@@ -394,7 +404,7 @@ static void user_close(void *backend)
 
 	if (u->slirp) {
 		loop_remove_source(u->loop, &u->source);
-		slirp_cleanup(u->slirp);
+		library.slirp_cleanup(u->slirp);
 	}
 	fragments_free(u->fragments);
 	tcp_limit_free(u->limit);
@@ -404,8 +414,11 @@ static void user_close(void *backend)
 static void *user_open(struct net *n, const struct net_host *host, const struct net_config *config, char *error,
 		       size_t size)
 {
-	struct user *u = calloc(1, sizeof *u);
+	struct user *u;
 
+	if (!library_load("libslirp.so.0", symbols, error, size))
+		return NULL;
+	u = calloc(1, sizeof *u);
 	if (!u) {
 		snprintf(error, size, "--net user: out of memory");
 		return NULL;
@@ -417,7 +430,7 @@ static void *user_open(struct net *n, const struct net_host *host, const struct 
 	u->fragments = fragments_new();
 	u->limit = tcp_limit_new(refresh_ports, port_in_use, u);
 	if (!u->fragments || !u->limit || !(u->slirp = start_slirp(u, &config->user))) {
-		snprintf(error, size, "--net user: libslirp %s does not start", slirp_version_string());
+		snprintf(error, size, "--net user: libslirp %s does not start", library.slirp_version_string());
 		user_close(u);
 		return NULL;
 	}

@@ -1,6 +1,6 @@
 /*
  * Libraries that are loaded when they are first needed: those that most machines never use and that bring many others
- * with them (libvncserver, libnbd: 5 MiB and 20 more libraries). Any thread; a library stays loaded.
+ * with them (libvncserver, libnbd, libslirp: 6 MiB and 22 more libraries). Any thread; a library stays loaded.
  */
 #ifndef RINGSIDE_LIBRARY_H
 #define RINGSIDE_LIBRARY_H

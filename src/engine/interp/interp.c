@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "engine/interp/interp.h"
 #include "engine/interp/hostfault.h"
@@ -128,35 +129,39 @@ struct decoded {
 } __attribute__((aligned(64)));
 
 struct decode_cache {
-	const struct cpuid_table *cpuid; /* handlers were chosen by it */
 	struct decoded entry[DECODE_ENTRIES];
 };
 
 static __thread struct decode_cache *decode_cache;
+static __thread const struct cpuid_table *decode_cpuid; /* handlers were chosen by it */
 static pthread_key_t decode_cache_key;
 static pthread_once_t decode_cache_once = PTHREAD_ONCE_INIT;
 
+static void decode_cache_free(void *cache) { munmap(cache, sizeof(struct decode_cache)); }
+
 static void decode_cache_key_create(void)
 {
-	pthread_key_create(&decode_cache_key, free);
+	pthread_key_create(&decode_cache_key, decode_cache_free);
 }
 
 static struct decode_cache *decode_cache_get(const struct cpu *cpu)
 {
 	struct decode_cache *cache = decode_cache;
-	if (__builtin_expect(cache && cache->cpuid == cpu->cpuid, 1))
+	if (__builtin_expect(cache && decode_cpuid == cpu->cpuid, 1))
 		return cache;
-	if (!cache) {
+	if (cache) {
+		for (unsigned i = 0; i < DECODE_ENTRIES; i++)
+			cache->entry[i].bits = 0;
+	} else {
 		pthread_once(&decode_cache_once, decode_cache_key_create);
-		cache = aligned_alloc(64, sizeof(*cache));
-		if (!cache)
+		/* Fresh pages, of zeroes: an engine that interprets little touches little of it. */
+		cache = mmap(NULL, sizeof(*cache), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (cache == MAP_FAILED)
 			return NULL;
 		pthread_setspecific(decode_cache_key, cache);
 		decode_cache = cache;
 	}
-	cache->cpuid = cpu->cpuid;
-	for (unsigned i = 0; i < DECODE_ENTRIES; i++)
-		cache->entry[i].bits = 0;
+	decode_cpuid = cpu->cpuid;
 	return cache;
 }
 
