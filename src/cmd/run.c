@@ -14,6 +14,7 @@
 #include "cmd/option_sandbox.h"
 #include "cmd/options.h"
 #include "cmd/terminal.h"
+#include "cpu/cpuid.h"
 #include "dev/pm.h"
 #include "machine/pc.h"
 #include "sandbox/sandbox.h"
@@ -197,6 +198,7 @@ int cmd_run(int argc, char **argv)
 		options_help();
 		return STATUS_OK;
 	}
+	cpuid_clock_begin();
 	descriptors_close_inherited(argc, argv);
 	terminal_init();
 	if ((r = take_signals(&run)) < 0) {

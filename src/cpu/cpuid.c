@@ -242,17 +242,37 @@ static void clock_pair(uint64_t *tsc, uint64_t *ns)
 	}
 }
 
+#define TSC_MEASURE_NS 20000000u
+#define TSC_SINCE_MAX_NS 2000000000u
+
+/* Since when the clock is compared with the TSC. Written before there are threads. */
+static uint64_t tsc_since, ns_since;
+
+void cpuid_clock_begin(void)
+{
+	if (!ns_since)
+		clock_pair(&tsc_since, &ns_since);
+}
+
+/* Waits for what is missing of TSC_MEASURE_NS. */
 static uint64_t measure_tsc_khz(void)
 {
-	struct timespec wait = { .tv_nsec = 20000000 };
-	uint64_t tsc0, ns0, tsc1, ns1;
+	uint64_t tsc0 = tsc_since, ns0 = ns_since, tsc1, ns1;
 
-	clock_pair(&tsc0, &ns0);
-	nanosleep(&wait, NULL);
 	clock_pair(&tsc1, &ns1);
+	if (ns1 - ns0 > TSC_SINCE_MAX_NS) { /* never, or the host may have slept since */
+		tsc0 = tsc1;
+		ns0 = ns1;
+	}
+	if (ns1 - ns0 < TSC_MEASURE_NS) {
+		struct timespec wait = { .tv_nsec = (long)(TSC_MEASURE_NS - (ns1 - ns0)) };
+
+		nanosleep(&wait, NULL);
+		clock_pair(&tsc1, &ns1);
+	}
 	if (ns1 <= ns0)
 		return 1000000;
-	return ((tsc1 - tsc0) * 1000000 + (ns1 - ns0) / 2) / (ns1 - ns0);
+	return (uint64_t)((unsigned __int128)(tsc1 - tsc0) * 1000000 / (ns1 - ns0));
 }
 
 static uint64_t host_tsc_khz(const struct host *h)

@@ -41,6 +41,9 @@ struct cpuid_table {
 	bool amd;                     /* AMD's reading where the vendors differ (SYSCALL in compat mode, ...) */
 };
 
+/* The process begins: the TSC's frequency is measured from now on, where the host does not tell it (20 ms); else when a
+ * table is built. While there is one thread. */
+void cpuid_clock_begin(void);
 /* Builds the table for `cpus` processors from the host's CPUID. 0 or -errno. */
 int cpuid_build(struct cpuid_table *t, unsigned cpus);
 /* Fewer physical address bits than there are; before the table is used. Not below 36. */
