@@ -145,30 +145,40 @@ hex "$tmp/signature" 55 aa
 (cat "$tmp/reader" "$tmp/signature"; printf 'R') >"$tmp/served.img"
 truncate -s 1M "$tmp/served.img"
 
-# comes_back NAME URI SERVER-OPTIONS... -- OPTIONS...
+# printed PATTERN: waits until the boot sector has printed that.
+printed() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		tr -d '\0' <"$tmp/out" | grep -qE "$1" && return
+		sleep 0.1
+	done
+	return 1
+}
+
+# The server, ready when this returns, and gone when that does.
+serve() { qemu-nbd --fork --pid-file="$tmp/nbd.pid" -f raw -t "$@" "$tmp/served.img" >/dev/null 2>&1; }
+stop_serving() {
+	local pid
+	pid=$(cat "$tmp/nbd.pid" 2>/dev/null) && kill "$pid" 2>/dev/null
+	while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+	rm -f "$tmp/nbd.pid"
+}
+
+# comes_back NAME DISK SERVER-OPTIONS... -- OPTIONS...
 comes_back() {
-	local name=$1 uri=$2 server=() pid first second
+	local name=$1 disk=$2 server=() pid good=not-ok
 	shift 2
 	while [ "$1" != -- ]; do server+=("$1"); shift; done
 	shift
-	qemu-nbd -f raw -t "${server[@]}" "$tmp/served.img" >/dev/null 2>&1 &
-	first=$!
-	sleep 0.5
-	timeout -s TERM 7 "$ringside" run --memory 64M --disk "$uri" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null &
+	serve "${server[@]}"
+	"$ringside" run --memory 64M --disk "$disk" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null &
 	pid=$!
-	sleep 3
-	kill $first
-	wait $first 2>/dev/null
-	sleep 0.7
-	qemu-nbd -f raw -t "${server[@]}" "$tmp/served.img" >/dev/null 2>&1 &
-	second=$!
+	printed 'RR' && stop_serving && printed 'RR+E' && serve "${server[@]}" && printed 'RR+E+R' && good=ok
+	kill $pid
 	wait $pid
-	kill $second
-	wait $second 2>/dev/null
-	if tr -d '\0' <"$tmp/out" | grep -qE 'RE+R+$'; then
-		result ok "$name"
-	else
-		result not-ok "$name"
+	stop_serving
+	result $good "$name"
+	if [ $good != ok ]; then
 		echo "# $(tail -c 60 "$tmp/out" | tr -d '\0' | tail -n 1)"
 		head -n 5 "$tmp/err" | sed 's/^/# /'
 	fi
