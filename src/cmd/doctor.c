@@ -9,12 +9,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -212,6 +215,23 @@ static void limit(const char *name, int resource, uint64_t wanted, const char *a
 		says(name, "%ju", (uintmax_t)l.rlim_cur);
 }
 
+/* What --sandbox is made of. */
+static void sandbox(void)
+{
+	uint32_t action = SECCOMP_RET_TRAP;
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0)
+		says("seccomp", "system calls of each thread can be restricted");
+	else
+		lacks("seccomp", "--sandbox off, or a kernel with CONFIG_SECCOMP_FILTER", "%s", strerror(errno));
+	if (abi > 0)
+		says("Landlock", "version %ld: files of each thread can be restricted", abi);
+	else
+		lacks("Landlock", "a kernel from 5.13 on, with landlock among the modules of its parameter lsm=",
+		      "system calls are restricted, and which files they name is not");
+}
+
 /* In a child: may this user have namespaces of its own? */
 static void namespaces(void)
 {
@@ -286,6 +306,7 @@ int cmd_doctor(int argc, char **argv)
 	limit("file size", RLIMIT_FSIZE, 1ull << 40, "guest memory and disks are files: ulimit -f unlimited");
 	uring();
 	tap();
+	sandbox();
 	namespaces();
 	files();
 	if (!runs)
