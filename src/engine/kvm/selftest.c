@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #define BOUND_US 100000       /* for the guest to get on, of time in which the child could run */
-#define BOUND_WALL_US 3000000 /* in any case */
+#define BOUND_WALL_US 3000000 /* in any case, or, if that is more, 20 times what the making of the machine took */
 #define BOUND_KILL_MS 100
 #define CPUID_ENTRIES 256
 #define EXITS_MAX 100
@@ -351,17 +351,22 @@ static bool await(pid_t pid, const volatile struct shared *shared, const volatil
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
 	uint64_t start = now_us(), now = start, since = start, waited = 0, bound = BOUND_WALL_US;
+	uint64_t wall = BOUND_WALL_US;
 	unsigned seen = 0, progress;
 	bool ended = false;
 
-	while (fd >= 0 && !ended && now - start < BOUND_WALL_US && now - since < bound + waited_us(pid) - waited) {
+	while (fd >= 0 && !ended && now - start < wall && now - since < bound + waited_us(pid) - waited) {
 		ended = poll(&poll_fd, 1, 10) == 1;
 		now = now_us();
 		progress = shared->created + shared->exits + ram[SELFTEST_STEP];
 		if (progress == seen)
 			continue;
-		if (!seen)
-			bound = now - start > BOUND_US ? now - start : BOUND_US;
+		if (!seen) {
+			uint64_t making = now - start;
+
+			bound = 4 * making > BOUND_US ? 4 * making : BOUND_US;
+			wall = 20 * making > BOUND_WALL_US ? 20 * making : BOUND_WALL_US;
+		}
 		seen = progress;
 		since = now;
 		waited = waited_us(pid);
