@@ -29,7 +29,7 @@ int cpu_init(struct cpu *cpu, struct memory *memory, const struct cpu_env *env, 
 {
 	int err;
 
-	/* All but the translator's own tables, of which most are never touched. */
+	/* All but the translator's own tables, of which most are never touched; mmu_flush makes tlb_wide. */
 	memset(cpu, 0, offsetof(struct cpu, branch_cache));
 	memset(cpu->engine_word, 0, sizeof(cpu->engine_word));
 	cpu->memory = memory;

@@ -233,6 +233,7 @@ struct cpu {
 	/* The rest is large, and reached by generated code at [gs + offset + index * 8]. */
 	struct tlb tlb[1]; /* an array of one, so that it reads like a pointer */
 	struct branch_cache branch_cache[1];
+	struct tlb_wide tlb_wide[1];
 	uint64_t engine_word[32]; /* whatever the engine's generated code wants at hand */
 };
 

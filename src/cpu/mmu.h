@@ -56,6 +56,9 @@ enum x mmu_fetch(struct cpu *cpu, uint64_t linear, uint8_t *buf, unsigned want, 
  * go the slow way (translated code in the page). For generated code's miss path. */
 enum x mmu_fill(struct cpu *cpu, uint64_t linear, unsigned flags, void **hva);
 
+/* Enters what the TLB has for reading at `linear` in user mode, and it has that, into the wide set. */
+void mmu_wide_enter(struct cpu *cpu, uint64_t linear);
+
 void mmu_flush(struct cpu *cpu, bool global_too);     /* TLB */
 /* MOV CR3 with CR4.PCIDE set: the TLB is of another address space from here on. `keep`: what it had of that stays. */
 void mmu_switch(struct cpu *cpu, uint16_t pcid, bool keep);

@@ -8,6 +8,7 @@
 #include "cpu/protection.h"
 
 #include "mem/memory.h"
+#include "util/pages.h"
 
 static void set_empty(struct tlb_set *set)
 {
@@ -38,10 +39,59 @@ static void flush_local(struct tlb *tlb, unsigned mode, unsigned kind)
 	}
 }
 
+/* ---- the wide set ---- */
+
+static void wide_empty(struct tlb_wide *w)
+{
+	for (uint32_t n = 0; n < w->count; n++)
+		w->minus_page[w->filled[n]] = tlb_wide_empty(w->filled[n]);
+	w->count = 0;
+	if (w->pages < TLB_WIDE_PAGES || !pages_release(w->minus_page, sizeof(w->minus_page)))
+		return;
+	pages_release(w->addend, sizeof(w->addend));
+	w->minus_page[0] = tlb_wide_empty(0);
+	w->minus_page[TLB_WIDE_ENTRIES - 1] = tlb_wide_empty(TLB_WIDE_ENTRIES - 1);
+	for (unsigned n = 0; n < sizeof(w->touched) / sizeof(w->touched[0]); n++)
+		w->touched[n] = 0;
+	w->pages = 0;
+}
+
+static void wide_make(struct tlb_wide *w)
+{
+	pages_make_fresh(w, sizeof(*w));
+	w->minus_page[0] = tlb_wide_empty(0);
+	w->minus_page[TLB_WIDE_ENTRIES - 1] = tlb_wide_empty(TLB_WIDE_ENTRIES - 1);
+}
+
+static uint32_t wide_index(uint64_t linear) { return linear >> PAGE_SHIFT & (TLB_WIDE_ENTRIES - 1); }
+
+void mmu_wide_enter(struct cpu *cpu, uint64_t linear)
+{
+	const struct tlb_set *set = &cpu->tlb->set[TLB_USER][TLB_READ];
+	struct tlb_wide *w = cpu->tlb_wide;
+	uint32_t i = wide_index(linear), page = i / TLB_WIDE_PAGE_ENTRIES;
+	unsigned from = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
+	uint64_t bit = 1ull << page % 64;
+
+	if (w->count == TLB_WIDE_FILLED || (w->pages == TLB_WIDE_PAGES && !(w->touched[page / 64] & bit)))
+		wide_empty(w);
+	w->pages += !(w->touched[page / 64] & bit);
+	w->touched[page / 64] |= bit;
+	w->addend[i] = set->addend[from];
+	w->minus_page[i] = set->minus_page[from];
+	w->filled[w->count++] = i;
+}
+
+/* ---- all of it ---- */
+
 void mmu_flush(struct cpu *cpu, bool global_too)
 {
 	struct tlb *tlb = cpu->tlb;
 
+	if (tlb->ready)
+		wide_empty(cpu->tlb_wide);
+	else
+		wide_make(cpu->tlb_wide);
 	for (unsigned mode = 0; mode < TLB_MODES; mode++)
 		for (unsigned kind = 0; kind < TLB_KINDS; kind++) {
 			if (!tlb->ready || (global_too && tlb->used[mode][kind])) {
@@ -119,6 +169,7 @@ void mmu_switch(struct cpu *cpu, uint16_t pcid, bool keep)
 	for (unsigned mode = 0; mode < TLB_MODES; mode++)
 		for (unsigned kind = 0; kind < TLB_KINDS; kind++)
 			put_away(tlb, old, mode, kind);
+	wide_empty(cpu->tlb_wide);
 	old->protected = tlb->protected;
 	if (keep && new->generation && new->pcid == pcid)
 		for (unsigned mode = 0; mode < TLB_MODES; mode++)
@@ -162,9 +213,11 @@ void mmu_flush_page(struct cpu *cpu, uint64_t linear)
 {
 	struct tlb *tlb = cpu->tlb;
 	bool code_too = false;
+	uint64_t *wide;
 
 	if (!cpu_long_active(cpu))
 		linear = (uint32_t)linear;
+	wide = &cpu->tlb_wide->minus_page[wide_index(linear)];
 	for (unsigned mode = 0; mode < TLB_MODES; mode++)
 		for (unsigned kind = 0; kind < TLB_KINDS; kind++) {
 			unsigned i = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
@@ -173,7 +226,10 @@ void mmu_flush_page(struct cpu *cpu, uint64_t linear)
 			if (*entry == -(linear & PAGE_MASK))
 				*entry = tlb_empty(i);
 		}
+	if (*wide == -(linear & PAGE_MASK))
+		*wide = tlb_wide_empty(wide_index(linear));
 	if (in_range(&tlb->large[linear >> 63][0], linear)) {
+		wide_empty(cpu->tlb_wide);
 		flush_large(tlb, TLB_READ, linear);
 		flush_large(tlb, TLB_WRITE, linear);
 	}

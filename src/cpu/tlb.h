@@ -65,6 +65,30 @@ struct tlb_context {
 	} saved[TLB_MODES][TLB_KINDS][TLB_RECENT];
 };
 
+/*
+ * The wide set: pages along which pointers lead, for reading in user mode (TLB_USER). Code that loads a pointer and then
+ * reads what it points to waits for the look-up, and 20 bits of a page's number are had by one shift, in a cycle; 12 of
+ * them take three. Most of the tables is never touched. The translator's own (engine/bt).
+ */
+#define TLB_WIDE_BITS 20
+#define TLB_WIDE_ENTRIES (1u << TLB_WIDE_BITS)
+#define TLB_WIDE_FILLED 2048u   /* entries at most; when there are more, all are dropped */
+#define TLB_WIDE_PAGES 256u     /* pages of each table that are kept when it is emptied */
+#define TLB_WIDE_PAGE_ENTRIES 512u
+struct tlb_wide {
+	uint64_t minus_page[TLB_WIDE_ENTRIES]; /* as in struct tlb_set */
+	uint64_t addend[TLB_WIDE_ENTRIES];
+	uint32_t filled[TLB_WIDE_FILLED]; /* which entries are not empty, or were so and are listed still */
+	uint32_t count;
+	uint32_t pages;                   /* of minus_page that have been written to since they were fresh: */
+	uint64_t touched[TLB_WIDE_ENTRIES / TLB_WIDE_PAGE_ENTRIES / 64];
+};
+/* An entry of 0 is page 0's: only addresses there could match, and those at the end of 2^64 that reach into it. */
+static inline uint64_t tlb_wide_empty(uint32_t i)
+{
+	return i == 0 ? TLB_EMPTY - 0x1000 : i == TLB_WIDE_ENTRIES - 1 ? TLB_EMPTY : 0;
+}
+
 struct tlb {
 	struct tlb_set set[TLB_MODES][TLB_KINDS];
 	uint8_t flags[TLB_MODES][TLB_KINDS][TLB_ENTRIES];

@@ -171,6 +171,7 @@ static void print_memory(struct vm *vm, FILE *out)
 
 		account_range(&a, "vCPUs: branch caches", &cpu->branch_cache, sizeof(cpu->branch_cache));
 		account_range(&a, "vCPUs: TLBs", &cpu->tlb, sizeof(cpu->tlb));
+		account_range(&a, "vCPUs: TLBs", cpu->tlb_wide, sizeof(cpu->tlb_wide));
 	}
 	account_range(&a, "state of RAM's pages", vm->memory.state, vm->memory.size >> PAGE_SHIFT);
 	for (unsigned i = 0; i < a.count; i++)

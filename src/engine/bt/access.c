@@ -116,12 +116,17 @@ static struct tail *lookup_begin(struct translator *t, enum tlb_kind kind, unsig
 }
 
 /* rcx is `minus_page` of the entry that belongs to the page of base + disp. Goes on, with the addend in rcx, if that
- * is for this page, and all bytes lie in it. Not for any other entry: nothing is said of the first byte then. */
-static void lookup_end(struct translator *t, struct tail *tail, host_reg base, int32_t disp, struct host_mem addend)
+ * is for this page, and all bytes lie in it. Not for any other entry: nothing is said of the first byte then. `shift`: a
+ * register that is PAGE_SHIFT, or REG_NONE. */
+static void lookup_end(struct translator *t, struct tail *tail, host_reg base, int32_t disp, host_reg shift,
+		       struct host_mem addend)
 {
 	disp += tail->size - 1 + (int32_t)PAGE_SIZE;
 	emit_lea(t->e, RCX, (struct host_mem){ .base = RCX, .index = base, .scale = 1, .disp = disp });
-	emit_pext(t->e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
+	if (shift == REG_NONE)
+		emit_pext(t->e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
+	else
+		emit_shift_reg(t->e, SHIFT_SHRX, RCX, RCX, shift);
 	tail->site = emit_unless_one(t->e);
 	emit_load(t->e, RCX, addend);
 	t->commit = emit_offset(t->e);
@@ -135,7 +140,25 @@ static struct tail *emit_lookup(struct translator *t, host_reg reg, enum tlb_kin
 
 	emit_pext(t->e, R11, reg, mem_cache(CONSTANT_TLB_MASK));
 	emit_load(t->e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
-	lookup_end(t, tail, reg, 0, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
+	lookup_end(t, tail, reg, 0, REG_NONE, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
+	return tail;
+}
+
+/* The same in the wide set, for reading what a pointer leads to: the addend is there two cycles sooner. */
+static struct tail *emit_lookup_wide(struct translator *t, host_reg reg, unsigned size)
+{
+	int32_t set = G(tlb_wide);
+	struct tail *tail = lookup_begin(t, TLB_READ, size, reg);
+	host_reg count = reg == R10 ? RCX : R10;
+	struct emitter *e = t->e;
+
+	tail->wide = true;
+	emit_mov_imm(e, count, PAGE_SHIFT);
+	_Static_assert(PAGE_SHIFT + TLB_WIDE_BITS == 32, "what a shift of 32 bits leaves is the index");
+	emit_shift_reg32(e, SHIFT_SHRX, R11, reg, count);
+	emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_wide, minus_page), R11));
+	lookup_end(t, tail, reg, 0, count == R10 ? R10 : REG_NONE,
+		   mem_gs_index(set + (int32_t)offsetof(struct tlb_wide, addend), R11));
 	return tail;
 }
 
@@ -151,7 +174,7 @@ static struct host_mem emit_constant_lookup(struct translator *t, enum tlb_kind 
 	if (!near)
 		emit_mov_imm(t->e, R10, address);
 	emit_load(t->e, RCX, mem_gs(entry + (int32_t)offsetof(struct tlb_set, minus_page)));
-	lookup_end(t, tail, near ? REG_NONE : R10, near ? (int32_t)address : 0,
+	lookup_end(t, tail, near ? REG_NONE : R10, near ? (int32_t)address : 0, REG_NONE,
 		   mem_gs(entry + (int32_t)offsetof(struct tlb_set, addend)));
 	return near ? mem_at(RCX, (int32_t)address) : mem_sum(R10, RCX);
 }
@@ -160,6 +183,31 @@ struct host_mem translate_lookup(struct translator *t, enum tlb_kind kind, unsig
 {
 	emit_lookup(t, R10, kind, size)->no_fill = no_fill;
 	return mem_sum(R10, RCX);
+}
+
+/* ---- pointers ---- */
+
+/* MOV reg, [reg + ...], which goes along a list. */
+static bool chases(const struct insn *i)
+{
+	return i->id == INSN_MOV && i->operand[0].kind == OPERAND_GPR && i->operand[0].size == 8 && i->mem_index_of == 1 &&
+	       i->mem_base == i->operand[0].reg;
+}
+
+static void plan_pointers(struct translator *t)
+{
+	t->pointers = 0;
+	if (!code64(t) || KEY_TLB(t->key) != TLB_USER)
+		return;
+	for (unsigned n = 0; n < t->count; n++)
+		if (chases(&t->insn[n]) && host_of[t->insn[n].mem_base] != HOST_NONE)
+			t->pointers |= 1u << t->insn[n].mem_base;
+}
+
+/* Is what is off these registers looked up in the wide set? */
+static bool wide(const struct translator *t, unsigned base, unsigned index, enum tlb_kind kind)
+{
+	return kind == TLB_READ && base != REG_NONE && index == REG_NONE && (t->pointers >> base & 1);
 }
 
 /* ---- groups: planning ---- */
@@ -314,6 +362,7 @@ void access_plan(struct translator *t)
 {
 	struct planner p = { .t = t };
 
+	plan_pointers(t);
 	t->group_count = t->group_lookups = 0;
 	for (unsigned n = 0; n < t->count; n++)
 		t->plan[n][ACCESS_OPERAND].group = t->plan[n][ACCESS_STACK].group = GROUP_NONE;
@@ -348,8 +397,13 @@ void access_plan(struct translator *t)
 				track_writes(i, p.reg);
 		}
 	}
-	for (unsigned n = 0; n < t->group_count; n++)
-		t->group[n].left = t->group[n].members;
+	for (unsigned n = 0; n < t->group_count; n++) {
+		struct group *g = &t->group[n];
+
+		g->left = g->members;
+		if (wide(t, g->base, g->index, g->kind) && g->low > 0 && g->high <= SPAN_MAX)
+			g->low = 0; /* the pointer itself is looked up */
+	}
 }
 
 bool access_shared_beyond(const struct translator *t, unsigned count)
@@ -441,12 +495,15 @@ static bool anchored(const struct group *g)
 
 /* Looks up [base + index * scale + disp], of any size from there, in 64-bit code: the register that the address is
  * in then, or rather the lowest one's. */
-static struct tail *emit_lookup_at(struct translator *t, struct host_mem low, enum tlb_kind kind, unsigned size)
+static struct tail *emit_lookup_at(struct translator *t, struct host_mem low, enum tlb_kind kind, unsigned size, bool in_wide)
 {
-	if (low.base != REG_NONE && low.index == REG_NONE && !low.disp)
-		return emit_lookup(t, low.base, kind, size);
-	emit_lea(t->e, R10, low);
-	return emit_lookup(t, R10, kind, size);
+	host_reg reg = low.base;
+
+	if (low.base == REG_NONE || low.index != REG_NONE || low.disp) {
+		emit_lea(t->e, R10, low);
+		reg = R10;
+	}
+	return in_wide ? emit_lookup_wide(t, reg, size) : emit_lookup(t, reg, kind, size);
 }
 
 /* The first access of a group, or the first behind what made the translator forget (access_forget), which is of `kind`. */
@@ -461,7 +518,7 @@ static void emit_group_lookup(struct translator *t, const struct planned_access 
 		low.base = guest_value(t, g->base, R10);
 	if (g->index != REG_NONE)
 		low.index = guest_value(t, g->index, R11);
-	tail = emit_lookup_at(t, low, g->kind, (unsigned)(g->high - g->low));
+	tail = emit_lookup_at(t, low, g->kind, (unsigned)(g->high - g->low), wide(t, g->base, g->index, g->kind));
 	tail->group = true;
 	tail->read_first = g->kind == TLB_WRITE && kind == TLB_READ;
 	if (anchored(g))
@@ -539,7 +596,7 @@ static struct host_mem emit_single(struct translator *t, const struct insn *i, e
 		m.base = guest_value(t, i->mem_base, R10);
 	if (i->mem_index != REG_NONE)
 		m.index = guest_value(t, i->mem_index, R11);
-	return mem_sum(emit_lookup_at(t, m, kind, size)->reg, RCX);
+	return mem_sum(emit_lookup_at(t, m, kind, size, wide(t, i->mem_base, i->mem_index, kind))->reg, RCX);
 }
 
 /* A block has links for so many look-ups of groups; call-outs may make more of them necessary than there are groups. */
@@ -576,7 +633,7 @@ bool access_stack(struct translator *t, enum tlb_kind kind, unsigned size, int32
 		return true;
 	}
 	if (KEY_STACK_BITS(t->key) == 64) {
-		*m = mem_sum(emit_lookup_at(t, mem_at(HOST_OF_RSP, disp), kind, size)->reg, RCX);
+		*m = mem_sum(emit_lookup_at(t, mem_at(HOST_OF_RSP, disp), kind, size, false)->reg, RCX);
 		return true;
 	}
 	if (KEY_STACK_BITS(t->key) != 32 || !(t->key & KEY_FLAT_SS))

@@ -8,8 +8,7 @@
  */
 #include "engine/bt/bt.h"
 
-#include <string.h>
-#include <sys/mman.h>
+#include "util/pages.h"
 
 #define NO_KEY UINT32_MAX
 
@@ -40,20 +39,6 @@ static void branch_empty(struct bt *bt, unsigned mode)
 	bt->branch_local[mode] = false;
 }
 
-/* Zeroes, as fresh memory: what is never used takes none of the host's. */
-static void make_fresh(void *start, size_t size)
-{
-	uintptr_t at = (uintptr_t)start, end = at + size;
-	uintptr_t first = (at + PAGE_SIZE - 1) & PAGE_MASK, last = end & PAGE_MASK;
-
-	if (first < last && madvise((void *)first, last - first, MADV_DONTNEED) == 0) {
-		memset(start, 0, first - at);
-		memset((void *)last, 0, end - last);
-	} else {
-		memset(start, 0, size);
-	}
-}
-
 void branch_init(struct bt *bt)
 {
 	struct branch_cache *cache = bt->cpu->branch_cache;
@@ -65,8 +50,8 @@ void branch_init(struct bt *bt)
 	}
 	for (unsigned m = 0; m < RETURN_STACKS; m++)
 		branch_empty(bt, m);
-	make_fresh(cache->page, sizeof(cache->page));
-	make_fresh(cache->hint, sizeof(cache->hint));
+	pages_make_fresh(cache->page, sizeof(cache->page));
+	pages_make_fresh(cache->hint, sizeof(cache->hint));
 	branch_flush(bt, true);
 }
 

@@ -99,8 +99,11 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 			cpu_fpu_enter(cpu);
 		if (__builtin_expect(bt->write_count != 0, 0)) /* an A or D bit, in a page with code */
 			return LEAVE_CODE(LEAVE_STOP, MISS_INSN(info), 0);
-		if (x == X_OK && hva && mmu_tlb_hit(cpu, address, size, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ))
+		if (x == X_OK && hva && mmu_tlb_hit(cpu, address, size, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ)) {
+			if (MISS_WIDE(info))
+				mmu_wide_enter(cpu, address);
 			return 0;
+		}
 		readable = x == X_OK && hva && MISS_READ_FIRST(info);
 		/* nothing can come before this #PF: no #MF, no #GP of an operand that has to be aligned */
 		faults = x == X_FAULT && cpu->fault.vector == VEC_PF && !MISS_GROUP(info) && size <= 8 &&

@@ -84,15 +84,16 @@ enum {
 #define GROUPS_MAX (WORD_RETURN - WORD_GROUP)
 
 /* What the miss routine is told of an access. */
-#define MISS_INFO(size, write, no_fill, group, read_first, insn) \
+#define MISS_INFO(size, write, no_fill, group, read_first, wide, insn) \
 	((uint32_t)(size) | (uint32_t)(write) << 12 | (uint32_t)(no_fill) << 13 | (uint32_t)(group) << 14 | \
-	 (uint32_t)(read_first) << 15 | (uint32_t)(insn) << 16)
+	 (uint32_t)(read_first) << 15 | (uint32_t)(wide) << 16 | (uint32_t)(insn) << 17)
 #define MISS_SIZE(info) ((info) & 0xfff)
 #define MISS_WRITE(info) ((info) >> 12 & 1)
 #define MISS_NO_FILL(info) ((info) >> 13 & 1)
 #define MISS_GROUP(info) ((info) >> 14 & 1)
 #define MISS_READ_FIRST(info) ((info) >> 15 & 1)
-#define MISS_INSN(info) ((info) >> 16)
+#define MISS_WIDE(info) ((info) >> 16 & 1)
+#define MISS_INSN(info) ((info) >> 17)
 #define WORD(n) (G(engine_word) + (n) * 8)
 _Static_assert(WORD_COUNT <= sizeof(((struct cpu *)0)->engine_word) / 8, "struct cpu has room for them");
 
@@ -467,6 +468,7 @@ struct tail {
 	uint16_t size;    /* TAIL_MISS */
 	bool write, no_fill;
 	bool group, read_first; /* of a group; that is looked up for writing by an access that reads */
+	bool wide;        /* in the wide set */
 	host_reg reg;     /* TAIL_MISS: where the address is; REG_NONE: it is */
 	uint64_t address;
 	uint16_t insn;
@@ -526,6 +528,7 @@ struct translator {
 	uint32_t commit;       /* of the instruction: struct mark */
 	bool again[BLOCK_INSNS_MAX];      /* what follows a conditional branch is its target */
 	struct planned_access plan[BLOCK_INSNS_MAX][ACCESSES];
+	uint16_t pointers;     /* guest registers along which the block follows pointers: what is off them is in the wide set */
 	unsigned group_count;
 	unsigned group_lookups; /* of groups, so far: GROUPS_MAX at most */
 	struct group group[GROUPS_MAX];

@@ -177,11 +177,17 @@ void emit_not(struct emitter *e, host_reg reg)
 /* ---- BMI2 ---- */
 
 /* A three-byte VEX prefix, W1, L0, map 0F38 or 0F3A. */
-static void emit_vex(struct emitter *e, unsigned map, unsigned pp, host_reg reg, host_reg vvvv, unsigned rex_xb)
+static void emit_vex_size(struct emitter *e, unsigned size, unsigned map, unsigned pp, host_reg reg, host_reg vvvv,
+			  unsigned rex_xb)
 {
 	emit8(e, 0xc4);
 	emit8(e, (reg < 8) << 7 | (~rex_xb & 3) << 5 | map);
-	emit8(e, 0x80 | (~vvvv & 15) << 3 | pp);
+	emit8(e, (size == 8) << 7 | (~vvvv & 15) << 3 | pp);
+}
+
+static void emit_vex(struct emitter *e, unsigned map, unsigned pp, host_reg reg, host_reg vvvv, unsigned rex_xb)
+{
+	emit_vex_size(e, 8, map, pp, reg, vvvv, rex_xb);
 }
 
 static void emit_bits(struct emitter *e, unsigned pp, host_reg to, host_reg from, struct host_mem mask)
@@ -222,6 +228,13 @@ void emit_rorx(struct emitter *e, host_reg to, host_reg from, unsigned count)
 void emit_shift_reg(struct emitter *e, enum shift shift, host_reg to, host_reg from, host_reg count)
 {
 	emit_vex(e, 2, shift, to, count, from >> 3);
+	emit8(e, 0xf7);
+	emit_modrm_reg(e, to, from);
+}
+
+void emit_shift_reg32(struct emitter *e, enum shift shift, host_reg to, host_reg from, host_reg count)
+{
+	emit_vex_size(e, 4, 2, shift, to, count, from >> 3);
 	emit8(e, 0xf7);
 	emit_modrm_reg(e, to, from);
 }

@@ -116,6 +116,7 @@ void emit_pdep_reg(struct emitter *e, host_reg to, host_reg from, host_reg mask)
 void emit_rorx(struct emitter *e, host_reg to, host_reg from, unsigned count);
 enum shift { SHIFT_SHLX = 1, SHIFT_SARX = 2, SHIFT_SHRX = 3 };
 void emit_shift_reg(struct emitter *e, enum shift shift, host_reg to, host_reg from, host_reg count);
+void emit_shift_reg32(struct emitter *e, enum shift shift, host_reg to, host_reg from, host_reg count); /* size 4 */
 
 /* Jumps. Those with a rel8 or rel32 give the place of the displacement, for patch_*. Keep flags. */
 uint8_t *emit_jrcxz(struct emitter *e);

@@ -423,7 +423,8 @@ static void emit_miss_tail(struct translator *t, const struct tail *tail)
 		emit_mov(e, 8, R10, tail->reg);
 	if (tail->group)
 		emit_crossing(t, tail->size);
-	emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first, tail->insn));
+	emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first, tail->wide,
+				       tail->insn));
 	emit_mov_imm(e, R11, t->id);
 	emit_call_to(e, t->bt->miss);
 	emit_jmp_to(e, tail->retry);
