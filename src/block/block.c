@@ -454,6 +454,7 @@ static bool open_image(struct block *b, const struct block_config *config, char 
 	const struct image_flags flags = {
 		.readonly = config->readonly || config->snapshot,
 		.direct = config->cache == BLOCK_NONE,
+		.internal = config->internal,
 	};
 	struct image *top;
 	bool guessed;

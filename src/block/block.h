@@ -28,6 +28,7 @@ struct block_config {
 			     * head says qcow2 is qcow2, everything else is raw) */
 	bool readonly;
 	bool snapshot; /* writes go to a temporary overlay that is gone at the end */
+	const char *internal; /* what is seen is the image's internal snapshot of this name or ID; readonly or snapshot is set */
 	enum block_cache cache;
 	enum block_aio aio;
 };

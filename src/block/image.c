@@ -171,6 +171,11 @@ struct image *image_open_behind(const char *path, const char *format, struct ima
 		file->ops->close(file);
 		return NULL;
 	}
+	if (flags.internal && !qcow2) {
+		snprintf(error, size, "%s: a raw image has no internal snapshots", path);
+		file->ops->close(file);
+		return NULL;
+	}
 	*guessed = !format && !qcow2;
 	return qcow2 ? qcow2_open(path, file, flags, depth, error, size) : file;
 }

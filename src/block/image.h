@@ -52,6 +52,7 @@ struct image {
 struct image_flags {
 	bool readonly;
 	bool direct; /* past the host's page cache */
+	const char *internal; /* the internal snapshot of that name or ID is what is seen; NULL: the image itself */
 };
 
 /* Opens `path` in `format` (NULL: found out from its head). *guessed: nothing said that it is raw, see image_guard.

@@ -17,6 +17,9 @@
 #define HEADER_3 104u
 #define L1_MAX (32u << 20)      /* bytes */
 #define REFTABLE_MAX (8u << 20)
+#define SNAPSHOT_HEAD 40u
+#define SNAPSHOT_DISK_SIZE 48u /* in the extra data that version 3 always has */
+#define SNAPSHOTS_MAX 65536u
 #define EXTENSION_END 0u
 #define EXTENSION_BACKING_FORMAT 0xe2792acau
 
@@ -238,8 +241,8 @@ static const struct image_ops qcow2_ops = {
 /* The header, as far as it is used. */
 struct header {
 	uint8_t raw[HEADER_3 + 8];
-	uint64_t size, l1_offset, reftable_offset, backing_offset, incompatible;
-	uint32_t l1_size, reftable_clusters, backing_size, length;
+	uint64_t size, l1_offset, reftable_offset, backing_offset, snapshots_offset, incompatible;
+	uint32_t snapshots, l1_size, reftable_clusters, backing_size, length;
 };
 
 static const char *read_header(struct qcow2 *q, struct header *h)
@@ -261,6 +264,8 @@ static const char *read_header(struct qcow2 *q, struct header *h)
 	h->l1_offset = be64(p + 40);
 	h->reftable_offset = be64(p + 48);
 	h->reftable_clusters = be32(p + 56);
+	h->snapshots = be32(p + 60);
+	h->snapshots_offset = be64(p + 64);
 	q->refcount_order = 4;
 	h->length = HEADER_2;
 	if (be32(p + 32) != 0)
@@ -301,6 +306,50 @@ static const char *check_header(struct qcow2 *q, const struct header *h, bool re
 	if (!h->reftable_clusters || (uint64_t)h->reftable_clusters << q->cluster_bits > REFTABLE_MAX ||
 	    (h->reftable_offset & mask) || !h->reftable_offset)
 		return "a damaged table of reference counts";
+	return NULL;
+}
+
+/* Is the text of `len` bytes at `at` of the file this name? */
+static bool is_named(struct qcow2 *q, uint64_t at, uint32_t len, const char *name)
+{
+	char text[QCOW2_NAME_MAX];
+
+	return len == strlen(name) && len <= sizeof text && image_read_bytes(q->file, at, text, len) == 0 &&
+	       memcmp(text, name, len) == 0;
+}
+
+/* An internal snapshot takes the image's place: its level 1 table and its size. A name wins over an ID. */
+static const char *find_snapshot(struct qcow2 *q, struct header *h, const char *name)
+{
+	uint64_t at = h->snapshots_offset;
+	struct header found = {0};
+	bool by_name = false;
+
+	if (h->snapshots > SNAPSHOTS_MAX || at > 1ull << 62)
+		return "a damaged table of snapshots";
+	for (uint32_t n = 0; n < h->snapshots && !by_name; n++) {
+		uint8_t p[SNAPSHOT_DISK_SIZE + 8] = {0};
+
+		if (image_read_bytes(q->file, at, p, SNAPSHOT_HEAD) < 0)
+			return "its table of snapshots cannot be read";
+		uint32_t id_len = (uint32_t)p[12] << 8 | p[13], name_len = (uint32_t)p[14] << 8 | p[15], extra = be32(p + 36);
+		uint64_t id_at = at + SNAPSHOT_HEAD + extra;
+
+		by_name = is_named(q, id_at + id_len, name_len, name);
+		if (by_name || is_named(q, id_at, id_len, name)) {
+			if (extra >= 16 && image_read_bytes(q->file, at, p, sizeof p) < 0)
+				return "its table of snapshots cannot be read";
+			found.l1_offset = be64(p);
+			found.l1_size = be32(p + 8);
+			found.size = extra >= 16 ? be64(p + SNAPSHOT_DISK_SIZE) : h->size;
+		}
+		at = (id_at + id_len + name_len + 7) & ~7ull;
+	}
+	if (!found.l1_offset)
+		return "no internal snapshot of that name";
+	h->l1_offset = found.l1_offset;
+	h->l1_size = found.l1_size;
+	h->size = found.size;
 	return NULL;
 }
 
@@ -431,6 +480,7 @@ static bool open_backing(struct qcow2 *q, const char *path, const struct header 
 		return false;
 	}
 	flags.readonly = true;
+	flags.internal = NULL;
 	q->backing = image_open_behind(b.path, *b.format ? b.format : NULL, flags, depth + 1, &guessed, error, size);
 	return q->backing != NULL;
 }
@@ -455,6 +505,9 @@ struct image *qcow2_open(const char *path, struct image *file, struct image_flag
 	pthread_cond_init(&q->changed, NULL);
 	if ((why = read_header(q, &h)) == NULL)
 		why = check_header(q, &h, flags.readonly);
+	if (!why && flags.internal)
+		why = !flags.readonly ? "an internal snapshot can be read only: with ,ro or ,snapshot" :
+		      (why = find_snapshot(q, &h, flags.internal)) ? why : check_header(q, &h, true);
 	if (why) {
 		snprintf(error, size, "%s: %s", path, why);
 		goto fail;

@@ -73,6 +73,7 @@ static int parse_words(struct disk_config *d, struct keyval *kv, const char *opt
 	if ((d->block.format = keyval_take(kv, "format")) != NULL && !block_format_known(d->block.format))
 		return option_bad("%s %s: format=%s: unknown; there are: %s", option, value, d->block.format,
 				   block_formats());
+	d->block.internal = keyval_take(kv, "internal");
 	if ((d->serial = keyval_take(kv, "serial")) != NULL &&
 	    (strlen(d->serial) > DISK_SERIAL_MAX || !is_printable(d->serial)))
 		return option_bad("%s %s: serial=%s: at most %u printable ASCII characters are wanted", option, value,
@@ -100,7 +101,7 @@ static int parse(struct disk_config *d, struct keyval *kv, const char *option, c
 		return option_bad("%s %s: ro and snapshot are on or off", option, value);
 	int r = parse_words(d, kv, option, value);
 	if (r == 0 && (word = keyval_left(kv)) != NULL)
-		return option_bad("%s %s: unknown word '%s'; there are: %sformat, if, cache, aio, serial", option, value, word,
+		return option_bad("%s %s: unknown word '%s'; there are: %sformat, if, internal, cache, aio, serial", option, value, word,
 				   d->cdrom ? "" : "ro, snapshot, ");
 	return r;
 }

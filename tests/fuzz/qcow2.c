@@ -11,6 +11,7 @@
 #include "util/loop.h"
 
 #define CLUSTER 4096u
+#define SNAPSHOTS 512
 #define SIZE (1u << 20)
 #define TABLES (8 * CLUSTER)
 
@@ -22,7 +23,7 @@ static void put(uint64_t at, uint64_t v, unsigned bytes)
 		image[at++] = (uint8_t)(v >> 8 * bytes);
 }
 
-/* Clusters: header, table of reference counts, a block of them, level 1, level 2, three of data (one compressed). */
+/* Clusters: header with the table of snapshots behind it, table of reference counts, a block of them, level 1, level 2, three of data (one compressed). */
 static void make_image(bool version_3)
 {
 	memset(image, 0, sizeof image);
@@ -34,6 +35,14 @@ static void make_image(bool version_3)
 	put(40, 3 * CLUSTER, 8);
 	put(48, CLUSTER, 8);
 	put(56, 1, 4);
+	put(60, 1, 4);
+	put(64, SNAPSHOTS, 8);
+	put(SNAPSHOTS, 3 * CLUSTER, 8);
+	put(SNAPSHOTS + 8, 1, 4);
+	put(SNAPSHOTS + 12, 1, 2); /* an ID of one letter, no name */
+	put(SNAPSHOTS + 36, 16, 4);
+	put(SNAPSHOTS + 48, SIZE, 8);
+	put(SNAPSHOTS + 56, '1', 1);
 	put(96, 4, 4);
 	put(100, 104, 4);
 	put(CLUSTER, 2 * CLUSTER, 8);
@@ -50,9 +59,9 @@ static void damage(struct fuzz_input *in)
 {
 	for (unsigned n = (unsigned)fuzz_take(in, 1) % 24; n && in->size; n--) {
 		uint64_t at = fuzz_take(in, 2), bytes = fuzz_take(in, 1) % 8 + 1;
-		unsigned part = (unsigned)fuzz_take(in, 1) % 5;
+		unsigned part = (unsigned)fuzz_take(in, 1) % 6;
 
-		at = part ? part * CLUSTER + at % 64 : at % 112;
+		at = part == 5 ? SNAPSHOTS + at % 64 : part ? part * CLUSTER + at % 64 : at % 112;
 		put(at, fuzz_take(in, (unsigned)bytes), (unsigned)bytes);
 	}
 }
@@ -96,8 +105,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	close(fd);
 	pthread_mutex_lock(&lock);
-	struct block *b = block_open(loop, &(struct block_config){.path = path, .format = "qcow2", .aio = BLOCK_AIO_THREADS},
-				     error, sizeof error);
+	struct block_config config = {.path = path, .format = "qcow2", .aio = BLOCK_AIO_THREADS};
+	if (fuzz_take(&in, 1) % 4 == 0)
+		config.readonly = true, config.internal = "1";
+	struct block *b = block_open(loop, &config, error, sizeof error);
 	if (b) {
 		for (unsigned n = 0; n < 40 && in.size; n++) {
 			submit(b, &in);

@@ -285,8 +285,22 @@ static void test_snapshots(const char *options)
 	work_on(path, "after two", 20);
 	CHECK(command("qemu-img snapshot -d two %s", path) == 0);
 	work_on(path, "after one was deleted", 20);
-	CHECK(command("qemu-img snapshot -a one %s", path) == 0);
 	memcpy(mirror, first, SIZE);
+	for (unsigned n = 0; n < 4; n++) { /* by name and by number, read-only and with writes that are gone at the end */
+		struct block *b = open_disk((struct block_config){.path = path, .internal = n & 1 ? "1" : "one",
+								  .readonly = n & 2, .snapshot = !(n & 2)});
+
+		CHECK(b && block_size(b) == SIZE && is_mirror(b));
+		if (b && !(n & 2))
+			CHECK(work(b, 5) && is_mirror(b));
+		if (b)
+			block_close(b);
+		memcpy(mirror, first, SIZE);
+	}
+	CHECK(!block_open(loop, &(struct block_config){.path = path, .internal = "one"}, error, sizeof error));
+	CHECK(!block_open(loop, &(struct block_config){.path = path, .internal = "two", .readonly = true}, error, sizeof error));
+	CHECK(is_sound(path, false));
+	CHECK(command("qemu-img snapshot -a one %s", path) == 0);
 	work_on(path, "back at the first", 20);
 	unlink(path);
 }
