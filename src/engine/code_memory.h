@@ -2,7 +2,8 @@
  * Memory for generated code: the same pages at one address where they are written, and at another where they are run.
  *
  * The process keeps what is given back, empty, and hands it out again: a machine that is reset, or moved to another
- * engine, in a sandbox that lets nobody make memory executable finds there what it needs. Any thread; the lock is its own.
+ * engine, in a sandbox that lets nobody make memory executable finds there what it needs. Any thread; the lock is its
+ * own.
  */
 #ifndef RINGSIDE_ENGINE_CODE_MEMORY_H
 #define RINGSIDE_ENGINE_CODE_MEMORY_H
