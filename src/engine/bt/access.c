@@ -106,6 +106,7 @@ static struct tail *lookup_begin(struct translator *t, enum tlb_kind kind, unsig
 
 	access_release_rcx(t);
 	t->r10_group = GROUP_NONE;
+	emit_changes(t->e, R10); /* by a miss */
 	t->bt->stats.tlb_lookups++;
 	t->segment_accesses++;
 	tail->size = (uint16_t)size;
@@ -426,6 +427,17 @@ bool access_shared_beyond(const struct translator *t, unsigned count)
 
 /* ---- groups: code ---- */
 
+/*
+ * What rcx_group and r10_group say of these registers is so: nothing has been emitted that changes them. Else the
+ * code would reach any memory of the monitor's, so nothing that has been translated may be trusted any more.
+ */
+static host_reg held(const struct translator *t, host_reg reg)
+{
+	if (!emit_intact(t->e, reg))
+		__builtin_trap();
+	return reg;
+}
+
 /* rcx is about to get another value: what it has is put where further members find it. */
 void access_release_rcx(struct translator *t)
 {
@@ -435,7 +447,7 @@ void access_release_rcx(struct translator *t)
 		return;
 	g = &t->group[t->rcx_group];
 	if (g->left && !g->kept) {
-		emit_store(t->e, RCX, mem_gs(WORD(WORD_GROUP + t->rcx_group)));
+		emit_store(t->e, held(t, RCX), mem_gs(WORD(WORD_GROUP + t->rcx_group)));
 		g->kept = true;
 	}
 	t->rcx_group = GROUP_NONE;
@@ -523,6 +535,7 @@ static void emit_group_lookup(struct translator *t, const struct planned_access 
 	tail->read_first = g->kind == TLB_WRITE && kind == TLB_READ;
 	if (anchored(g))
 		emit_lea(e, RCX, mem_sum(RCX, tail->reg));
+	emit_value(e, RCX);
 	g->looked_up = true;
 	t->group_lookups++;
 	if (g->left && !t->rcx_free) {
@@ -544,17 +557,19 @@ static host_reg emit_group_value(struct translator *t, unsigned group)
 	struct host_mem word = mem_gs(WORD(WORD_GROUP + group));
 
 	if (t->rcx_group == group)
-		return RCX;
+		return held(t, RCX);
 	if (t->r10_group == group)
-		return R10;
+		return held(t, R10);
 	if (t->r10_free && t->rcx_group != GROUP_NONE && t->group[t->rcx_group].left) {
 		t->r10_group = (uint8_t)group;
 		emit_load(t->e, R10, word);
+		emit_value(t->e, R10);
 		return R10;
 	}
 	access_release_rcx(t);
 	t->rcx_group = (uint8_t)group;
 	emit_load(t->e, RCX, word);
+	emit_value(t->e, RCX);
 	return RCX;
 }
 

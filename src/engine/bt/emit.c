@@ -60,6 +60,8 @@ static void emit_prefixes(struct emitter *e, unsigned size, host_reg reg, const 
 
 void emit_op_mem(struct emitter *e, unsigned op, unsigned size, host_reg reg, struct host_mem m)
 {
+	if (op != OP_STORE && op != OP_STORE8)
+		emit_changes(e, reg);
 	emit_prefixes(e, size, reg, &m, op == OP_STORE8);
 	emit8(e, op);
 	emit_modrm_mem(e, reg, &m);
@@ -67,6 +69,7 @@ void emit_op_mem(struct emitter *e, unsigned op, unsigned size, host_reg reg, st
 
 static void emit_load_zero_extended(struct emitter *e, unsigned op, host_reg reg, const struct host_mem *m)
 {
+	emit_changes(e, reg);
 	emit_prefixes(e, 4, reg, m, false);
 	emit8(e, 0x0f);
 	emit8(e, op);
@@ -104,6 +107,7 @@ static void emit_rex_rr(struct emitter *e, unsigned size, host_reg reg, host_reg
 
 void emit_mov(struct emitter *e, unsigned size, host_reg to, host_reg from)
 {
+	emit_changes(e, to);
 	emit_rex_rr(e, size, to, from);
 	emit8(e, OP_LOAD);
 	emit_modrm_reg(e, to, from);
@@ -111,6 +115,7 @@ void emit_mov(struct emitter *e, unsigned size, host_reg to, host_reg from)
 
 void emit_movzx8(struct emitter *e, host_reg to, host_reg from)
 {
+	emit_changes(e, to);
 	emit8(e, 0x40 | (to >> 3) << 2 | from >> 3); /* any REX: no AH to DH */
 	emit8(e, 0x0f);
 	emit8(e, 0xb6);
@@ -119,6 +124,7 @@ void emit_movzx8(struct emitter *e, host_reg to, host_reg from)
 
 void emit_movzx16(struct emitter *e, host_reg to, host_reg from)
 {
+	emit_changes(e, to);
 	emit_rex_rr(e, 4, to, from);
 	emit8(e, 0x0f);
 	emit8(e, 0xb7);
@@ -128,6 +134,7 @@ void emit_movzx16(struct emitter *e, host_reg to, host_reg from)
 void emit_landing_sum(struct emitter *e, unsigned code_page, int32_t disp)
 {
 	emit_load(e, RCX, mem_gs(G(branch_cache[0].page[0].minus_linear) + (int32_t)(code_page * sizeof(struct code_page))));
+	emit_changes(e, RCX);
 	emit8(e, 0x4a); /* lea rcx, [rcx+r10+disp32] */
 	emit8(e, OP_LEA);
 	emit8(e, 0x8c);
@@ -137,6 +144,7 @@ void emit_landing_sum(struct emitter *e, unsigned code_page, int32_t disp)
 
 uint32_t emit_lea_rip(struct emitter *e, host_reg to)
 {
+	emit_changes(e, to);
 	emit8(e, 0x48 | (to >> 3) << 2);
 	emit8(e, OP_LEA);
 	emit8(e, 5 | (to & 7) << 3);
@@ -146,6 +154,7 @@ uint32_t emit_lea_rip(struct emitter *e, host_reg to)
 
 void emit_mov_imm(struct emitter *e, host_reg reg, uint64_t imm)
 {
+	emit_changes(e, reg);
 	if (imm == (uint32_t)imm) {
 		emit_rex_rr(e, 4, 0, reg);
 		emit8(e, 0xb8 | (reg & 7));
@@ -162,6 +171,7 @@ void emit_mov_imm(struct emitter *e, host_reg reg, uint64_t imm)
 
 void emit_mov_imm64(struct emitter *e, host_reg reg, uint64_t imm)
 {
+	emit_changes(e, reg);
 	emit_rex_rr(e, 8, 0, reg);
 	emit8(e, 0xb8 | (reg & 7));
 	emit64(e, imm);
@@ -169,6 +179,7 @@ void emit_mov_imm64(struct emitter *e, host_reg reg, uint64_t imm)
 
 void emit_not(struct emitter *e, host_reg reg)
 {
+	emit_changes(e, reg);
 	emit_rex_rr(e, 8, 0, reg);
 	emit8(e, 0xf7);
 	emit_modrm_reg(e, 2, reg);
@@ -176,10 +187,11 @@ void emit_not(struct emitter *e, host_reg reg)
 
 /* ---- BMI2 ---- */
 
-/* A three-byte VEX prefix, W1, L0, map 0F38 or 0F3A. */
+/* A three-byte VEX prefix, W1 or W0 by `size`, L0, map 0F38 or 0F3A; reg is what the instruction changes. */
 static void emit_vex_size(struct emitter *e, unsigned size, unsigned map, unsigned pp, host_reg reg, host_reg vvvv,
 			  unsigned rex_xb)
 {
+	emit_changes(e, reg);
 	emit8(e, 0xc4);
 	emit8(e, (reg < 8) << 7 | (~rex_xb & 3) << 5 | map);
 	emit8(e, (size == 8) << 7 | (~vvvv & 15) << 3 | pp);
@@ -252,6 +264,7 @@ uint8_t *emit_jrcxz(struct emitter *e)
  * of a NOP. */
 uint32_t emit_unless_one(struct emitter *e)
 {
+	emit_changes(e, RCX);
 	emit8(e, 0xe2);
 	emit8(e, 3);
 	emit8(e, 0x0f);
@@ -342,6 +355,7 @@ void emit_push(struct emitter *e, host_reg reg)
 
 void emit_pop(struct emitter *e, host_reg reg)
 {
+	emit_changes(e, reg);
 	emit_rex_rr(e, 4, 0, reg);
 	emit8(e, 0x58 | (reg & 7));
 }
@@ -357,6 +371,7 @@ void emit_pop_mem(struct emitter *e, struct host_mem m)
 
 static void emit_group1(struct emitter *e, unsigned size, unsigned digit, host_reg reg, int32_t imm)
 {
+	emit_changes(e, reg);
 	emit_rex_rr(e, size, 0, reg);
 	emit8(e, 0x81);
 	emit_modrm_reg(e, digit, reg);
@@ -367,6 +382,7 @@ void emit_and_imm(struct emitter *e, unsigned size, host_reg reg, int32_t imm) {
 
 void emit_shift_imm(struct emitter *e, unsigned shift, host_reg reg, unsigned count)
 {
+	emit_changes(e, reg);
 	if (reg >= 8)
 		emit8(e, 0x41);
 	emit8(e, 0xc1);
@@ -378,6 +394,7 @@ void emit_add_imm(struct emitter *e, host_reg reg, int32_t imm) { emit_group1(e,
 
 void emit_alu_reg(struct emitter *e, unsigned op, host_reg to, host_reg from)
 {
+	emit_changes(e, to);
 	emit_rex_rr(e, 8, from, to);
 	emit8(e, op);
 	emit_modrm_reg(e, from, to);

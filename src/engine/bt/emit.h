@@ -21,9 +21,16 @@ typedef uint8_t host_reg;
 struct emitter {
 	uint8_t *p;           /* where the next byte goes: the writable mapping */
 	uint8_t *base;        /* writable start of the code cache; offsets are from here */
+	uint32_t written;     /* host registers that code has changed since their bits were last cleared (emit_value) */
 };
 
 #define G(field) ((int32_t)offsetof(struct cpu, field))
+
+/* `reg` is changed by what is emitted; and: it has, from here on, a value that somebody counts on (emit_intact). */
+static inline void emit_changes(struct emitter *e, host_reg reg) { e->written |= 1u << reg; }
+static inline void emit_value(struct emitter *e, host_reg reg) { e->written &= ~(1u << reg); }
+/* Nothing that was emitted since has changed it? Else there is a bug in the translator. */
+static inline bool emit_intact(const struct emitter *e, host_reg reg) { return !(e->written >> reg & 1); }
 
 static inline uint32_t emit_offset(const struct emitter *e) { return (uint32_t)(e->p - e->base); }
 

@@ -112,7 +112,11 @@ static void emit_copy(struct emitter *e, const struct copy *c)
 {
 	const struct insn *i = c->insn;
 	unsigned reg = c->reg != 0xff ? c->reg : i->modrm >> 3 & 7;
+	const host_reg changed[] = { c->reg, c->rm, c->vvvv, c->opcode }; /* perhaps */
 
+	for (unsigned n = 0; n < sizeof(changed); n++)
+		if (changed[n] != 0xff)
+			emit_changes(e, changed[n]);
 	if (c->memory && c->mem.gs)
 		emit8(e, 0x65);
 	if (i->lock)
