@@ -272,7 +272,7 @@ static void fix_branches(struct rng *r, struct program *p)
 	}
 }
 
-static void gen_program(struct rng *r, const struct cpuid_table *cpuid, uint32_t address, struct program *p)
+static inline void gen_program(struct rng *r, const struct cpuid_table *cpuid, uint32_t address, struct program *p)
 {
 	uint64_t undefined = 0;
 	bool branches = one_in(r, 3);
@@ -341,7 +341,7 @@ static void gen_lanes(struct rng *r, uint8_t *to, unsigned bytes)
 }
 
 /* An XSAVE image of components `mask`, standard format. */
-static void gen_xsave(struct rng *r, const struct cpuid_table *cpuid, uint64_t mask, uint8_t *x)
+static inline void gen_xsave(struct rng *r, const struct cpuid_table *cpuid, uint64_t mask, uint8_t *x)
 {
 	bool plain = !one_in(r, 5);
 	uint16_t fcw = plain ? 0x37f : (uint16_t)((rnd(r) & 0xf3f) | 0x40), fsw = (uint16_t)(rnd(r) & 0x7f00);

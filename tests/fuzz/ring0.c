@@ -3,7 +3,8 @@
  * hangs. Every case is a vCPU in some mode with half-sane tables (so that exceptions lead somewhere), random
  * registers, control registers and MSRs, and random instructions, privileged ones too; I/O gets random
  * answers. A case ends by a triple fault, after some exits or after some milliseconds; what matters is
- * that it ends, under AddressSanitizer as well.
+ * that it ends, under AddressSanitizer as well. Half of the 64-bit cases begin in programs of accesses off few registers,
+ * calls and loops (generate_hot.h), and half of those at CPL 3.
  *
  *   ring0 [--engine NAME|all] [--seed N] [--start N] [--count N]
  */
@@ -20,6 +21,8 @@
 #include "engine/engine.h"
 #include "mem/memory.h"
 
+#include "generate_hot.h"
+
 #ifdef __SANITIZE_ADDRESS__
 #define DEFAULT_COUNT 1000
 #else
@@ -29,24 +32,8 @@
 #define TICKS_A_CASE 4 /* of a millisecond */
 #define RAM (4u << 20)
 
-enum { GDT = 0x1000, IDT = 0x2000, TSS = 0x4000, TABLES = 0x10000, CODE = 0x20000, CODE_END = 0x28000 };
-
-struct rng {
-	uint64_t s;
-};
-
-static uint64_t rnd(struct rng *r)
-{
-	uint64_t z = r->s += 0x9e3779b97f4a7c15ull;
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
-
-static unsigned below(struct rng *r, unsigned n)
-{
-	return (unsigned)(rnd(r) % n);
-}
+enum { GDT = 0x1000, IDT = 0x2000, TSS = 0x4000, TABLES = 0x10000, CODE = 0x20000, CODE_END = 0x28000,
+       HOT_FUNCTIONS_AT = 0x26000, HOT_PROGRAMS = 16 };
 
 static uint64_t env_tsc(void *o) { return rnd(o); }
 static uint8_t env_get_tpr(void *o) { (void)o; return 0; }
@@ -232,6 +219,30 @@ static void enter_mode(struct guest *g, unsigned bits, bool protected)
 	}
 }
 
+/* Instead of what random_registers and enter_mode have prepared: the beginning of a program; all memory is RAM, again and
+ * again, and the programs' arena its first pages, with the tables. */
+static void begin_hot(struct guest *g)
+{
+	struct cpu *cpu = &g->cpu;
+	struct program program;
+	unsigned chosen = below(&g->rng, HOT_PROGRAMS);
+
+	for (unsigned n = 0; n < HOT_FUNCTIONS; n++)
+		memory_write(&g->memory, HOT_FUNCTIONS_AT + hot_function_at(n), hot_function[n].bytes, hot_function[n].len);
+	for (unsigned n = 0; n < HOT_PROGRAMS; n++) {
+		gen_hot_program(&g->rng, CODE + n * PROGRAM_BYTES, HOT_FUNCTIONS_AT, &program);
+		memory_write(&g->memory, CODE + n * PROGRAM_BYTES, program.bytes, program.len);
+		if (n == chosen)
+			gen_hot_registers(&g->rng, &program, HOT_FUNCTIONS_AT, cpu->gpr);
+	}
+	cpu->rip = CODE + chosen * PROGRAM_BYTES;
+	if (below(&g->rng, 2)) {
+		cpu->seg[CS] = (struct segment){ .limit = 0xffffffff, .selector = 0x33, .attr = 0xa0fb };
+		cpu->seg[SS] = (struct segment){ .limit = 0xffffffff, .selector = 0x2b, .attr = 0xc0f3 };
+		cpu_update_mode(cpu);
+	}
+}
+
 /* ---- a case ---- */
 
 static void answer(struct guest *g, const struct exit *exit)
@@ -262,7 +273,11 @@ static void run_case(struct guest *g, uint64_t seed, uint64_t index)
 	fill_tables(g, bits);
 	random_registers(g);
 	enter_mode(g, bits, kind != 0);
-	random_system_state(g);
+	bool hot = bits == 64 && below(&g->rng, 2);
+	if (hot)
+		begin_hot(g);
+	if (!hot || below(&g->rng, 4) == 0) /* with breakpoints nothing is translated */
+		random_system_state(g);
 	ticks = 0;
 	for (unsigned exits = 0; exits < EXITS_A_CASE && ticks < TICKS_A_CASE; exits++) {
 		__atomic_store_n(&cpu->request, 0, __ATOMIC_SEQ_CST);
