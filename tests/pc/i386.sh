@@ -9,10 +9,10 @@ for kernel in 686 cloud; do
 	guest_expect 'root@debian' 60
 	guest_send "exec env PS1= sh" # which says nothing but its commands' output
 	sleep 1
-	guest_run 'dpkg --print-architecture; getconf LONG_BIT; systemctl --wait is-system-running; expr $(head -c 3000000 /dev/zero | md5sum | wc -c) \* 2; uname -m' 60
+	guest_run 'dpkg --print-architecture; getconf LONG_BIT; systemctl --wait is-system-running; expr $(head -c 3000000 /dev/zero | md5sum | wc -c) \* 2; uname -m' 120
 	want=$'i386\n32\nrunning\n72\n'$([ $kernel = 686 ] && echo i686 || echo x86_64)
 	check "i386: logged in, 32-bit programs, no failed unit, kernel $kernel" "$([ "$reply" = "$want" ]; echo $?)" "$reply"
 	guest_send 'systemctl poweroff'
-	guest_wait 60
+	guest_wait 90
 	check "i386: powers off, kernel $kernel" "$([ "$status" = 0 ]; echo $?)" "status $status"
 done
