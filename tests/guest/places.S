@@ -1,10 +1,10 @@
 // MODES: 64
 /*
  * User code of one page of memory at several linear addresses, in turn and within each other: addresses that come of RIP
- * are always those of where it runs. Its page mapped elsewhere; branches from it to no canonical address. The same
- * addresses in two address spaces that MOV CR3 keeps, whose code and whose mapping change while they are not current.
- * Linear 1 GiB + x is an alias of x, page 2 GiB is mapped by remap_table, the last page that user code can be in by
- * edge_table.
+ * are always those of where it runs. Its page mapped elsewhere, and the one that it branches to; branches from it to no
+ * canonical address. The same addresses in two address spaces that MOV CR3 keeps, whose code and whose mapping change
+ * while they are not current. Linear 1 GiB + x is an alias of x, page 2 GiB is mapped by remap_table, the last page that
+ * user code can be in by edge_table.
  */
 #include "guest.inc"
 
@@ -86,6 +86,16 @@ edge_jump: jmp . + 0x100000
 	.balign 64
 edge_jcc: cmp %eax, %eax
 edge_jcc_ip: je . + 0x100000
+	.balign 64
+far_call: call far
+	add $0x100, %eax
+	ret
+	.balign 64
+far_jump: jmp far
+	.balign 64
+far_jcc: cmp %eax, %eax
+	je far
+	ret
 	.balign 4096
 next_page: mov (%rsp), %rax
 	lea next_page(%rip), %rbx
@@ -93,8 +103,12 @@ next_page: mov (%rsp), %rax
 	.balign 64
 next_page_jump: lea next_page_jump(%rip), %rax
 	ret
+	.balign 64
+far:	mov $0x11, %eax /* 0x22 in `other` */
+	ret
 	.balign 4096
 copy:	.skip 4096 /* of the first page, with another number */
+other:	.skip 4096 /* of the second */
 
 	.text
 	NATIVE
@@ -155,6 +169,86 @@ go_jump: jmp *target
 	movzbl %al, %eax
 	add %eax, bad
 .endm
+
+/* Branches out of the page at REMAP, with the page \what behind it, where \number is. */
+.macro BEHIND what:req, number:req
+	movl $\what + 7, remap_table + 8
+	invlpg (%rbx)
+	FAR far_call, \number + 0x100
+	FAR far_jump, \number
+	FAR far_jcc, \number
+.endm
+
+.macro FAR where:req, result:req
+	mov $REMAP + \where - page, %eax
+	mov %rax, target
+	.rept 2
+	TRY go, U
+	mov tr_ax, %eax
+	cmp $\result, %eax
+	setne %al
+	movzbl %al, %eax
+	add %eax, bad
+	.endr
+.endm
+
+/* With nothing there they fault at their target. */
+.macro FAR_FAULTS where:req
+	mov $REMAP + \where - page, %eax
+	mov %rax, target
+	TRY go, U
+	mov tr_ip, %eax
+	xor $REMAP + far - page, %eax
+	or %eax, bad
+	mov tr_vec, %eax
+	xor $VPF, %eax
+	or %eax, bad
+.endm
+
+far_branches:
+	mov $next_page, %esi
+	mov $other, %edi
+	mov $4096, %ecx
+	rep movsb
+	movl $0x22, other + (far - next_page) + 1
+	movl $page + 7, remap_table
+	mov $REMAP, %ebx
+	invlpg (%rbx)
+	mov $REMAP + 4096, %ebx
+	movl $0, bad
+	mov $20, %ebp
+1:	BEHIND next_page, 0x11
+	BEHIND other, 0x22
+	movl $next_page + 7, remap_table + 8
+	mov %cr3, %rax
+	mov %rax, %cr3
+	FAR far_call, 0x111
+	FAR far_jump, 0x11
+	movl $0, remap_table + 8
+	invlpg (%rbx)
+	FAR_FAULTS far_call
+	FAR_FAULTS far_jump
+	FAR_FAULTS far_jcc
+	dec %ebp
+	jnz 1b
+	CHECK4 "branches into another page, which is mapped otherwise", bad, $0
+	movl $next_page + 7, remap_table + 8
+	movl $0, bad
+	mov $20, %ebp
+1:	mov %ebp, next_page + (far - next_page) + 1
+	mov $REMAP + far_call - page, %eax
+	mov %rax, target
+	.rept 3
+	TRY go, U
+	mov tr_ax, %eax
+	sub $0x100, %eax
+	xor %ebp, %eax
+	or %eax, bad
+	.endr
+	dec %ebp
+	jnz 1b
+	CHECK4 "branches into another page, whose code changes", bad, $0
+	ret
 
 /* With the address space \cr3 what `target` gives is \value. */
 .macro SPACE cr3:req, value:req
@@ -304,6 +398,9 @@ test_main:
 	jnz 1b
 	CHECK4 "another page at the same address", bad, $0
 
+	call far_branches
+	mov $REMAP + reads - page, %eax
+	mov %rax, target
 	call spaces
 	NOWHERE "CALL to no address", edge_call, edge_call
 	NOWHERE "JMP to no address", edge_jump, edge_jump

@@ -243,6 +243,15 @@ void branch_forget(const struct bt_vm *vm, const struct block *b)
 	}
 }
 
+void branch_forget_page(struct bt_vm *vm, unsigned index)
+{
+	__atomic_fetch_add(&vm->code_page_reuses, 1, __ATOMIC_SEQ_CST); /* as removals */
+	for (unsigned n = 0; n < vm->vcpus; n++)
+		if (vm->vcpu[n])
+			__atomic_store_n(&vm->vcpu[n]->cpu->branch_cache->page[index].linear_plus_1, 0, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&vm->code_page_reuses, 1, __ATOMIC_SEQ_CST);
+}
+
 /* ---- address spaces ---- */
 
 /* What is still true of the context that has been in use stays in its lists; all of it leaves the tables. */
@@ -255,6 +264,7 @@ static void context_put_away(struct bt *bt)
 
 	/* so that all that is put away was true then, of blocks that are removed later */
 	c->removals = __atomic_load_n(&bt->vm->removals, __ATOMIC_SEQ_CST);
+	c->reuses = __atomic_load_n(&bt->vm->code_page_reuses, __ATOMIC_SEQ_CST);
 	c->generation = bt->generation;
 	c->key = bt->branch_key[TLB_USER];
 	c->filled = c->pages_filled = 0;
@@ -312,6 +322,11 @@ static void context_bring_back(struct bt *bt)
 	 * away, and still is, may have passed by meanwhile. */
 	if ((c->removals & 1) || __atomic_load_n(&bt->vm->removals, __ATOMIC_SEQ_CST) != c->removals)
 		branch_empty(bt, TLB_USER);
+	/* Nor are addresses of pages brought back for others that have their index now. */
+	if ((c->reuses & 1) || __atomic_load_n(&bt->vm->code_page_reuses, __ATOMIC_SEQ_CST) != c->reuses) {
+		branch_empty(bt, TLB_USER);
+		pages_empty(bt);
+	}
 }
 
 void branch_switch(struct bt *bt)

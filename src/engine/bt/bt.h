@@ -180,7 +180,7 @@ enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 
 #define BLOCK_INSNS_MAX 64
 #define BLOCK_BRANCHES_MAX 8
-#define BLOCK_LINKS_MAX (BLOCK_BRANCHES_MAX + 4 + GROUPS_MAX)
+#define BLOCK_LINKS_MAX (BLOCK_BRANCHES_MAX * 2 + 8 + GROUPS_MAX) /* a far branch has two, a far CALL up to eight */
 _Static_assert(BLOCK_LINKS_MAX <= 32, "RETURN_FROM has room");
 #define BLOCK_CODE_MAX 16384u /* bytes of host code */
 #define BLOCK_COLD_MAX 11264u
@@ -194,18 +194,23 @@ struct link {
 	uint32_t stub;     /* DIRECT: what it jumps to while unchained; else: leaves, from anywhere in the sequence */
 	uint32_t to;       /* block id when chained */
 	uint32_t next;     /* next link into the same block: global link number + 1 */
-	int16_t undo;      /* LINK_BRANCH: what the instruction added to RSP, for a target that faults */
+	union {
+		int16_t undo;       /* LINK_BRANCH: what the instruction added to RSP, for a target that faults */
+		uint16_t code_page; /* DIRECT: see link_far_page */
+	};
 	uint8_t length;    /* but for DIRECT: bytes of the sequence */
 	uint8_t insn : 6;  /* index of the instruction in its block */
 	uint8_t kind : 2;
 };
 _Static_assert(sizeof(struct link) == 32 && BLOCK_INSNS_MAX <= 64, "a boot makes a quarter of a million of them");
 enum {
-	LINK_DIRECT, /* patched to jump to the target's block */
+	LINK_DIRECT, /* patched to jump to the target's block; if far: run when the target's page is where it has to be */
 	LINK_BRANCH, /* looks into the branch cache */
 	LINK_PAGE,   /* the same for a known target, in another page: always the same entry */
 	LINK_LANDING, /* where a RET comes back to */
 };
+/* A far link's: the index of the target's struct code_page, which the block keeps. 0: it is not far. */
+static inline unsigned link_far_page(const struct link *l) { return l->kind == LINK_DIRECT ? l->code_page : 0; }
 
 /* Where an instruction begins, both sides. */
 struct mark {
@@ -313,9 +318,11 @@ struct bt_vm {
 	uint32_t *hash;       /* HASH_SIZE block ids; read without the lock */
 	uint32_t *page;       /* first block of each page of RAM */
 	uint16_t *code_page;  /* of each page of RAM: index of its struct code_page, or 0 */
-	struct { uint32_t blocks, next_free; } code_pages[CODE_PAGES]; /* how many blocks, removed ones too, are of each */
+	/* How many blocks, removed ones too, are of each or have far links to it; and which page of RAM it is. */
+	struct { uint32_t users, next_free, page; } code_pages[CODE_PAGES];
 	uint32_t code_pages_used; /* there have been so many */
 	uint32_t code_page_free;  /* first free one, below that; 0: none */
+	uint64_t code_page_reuses; /* how often one was given to another page, counted by two as removals are. Atomic */
 	uint64_t removals;    /* of blocks of user code, counted by two; odd: one is under way. Read without the lock */
 	uint64_t resets;      /* counts regions that are used anew: block ids from before may be stale */
 	uint64_t epoch;       /* counts what vCPUs have to take notice of; read without the lock */
@@ -333,6 +340,7 @@ struct bt_vm {
 struct branch_context {
 	uint64_t generation;
 	uint64_t removals;   /* bt_vm's when it was put away: later removals do not look here */
+	uint64_t reuses;     /* the same of code_page_reuses */
 	uint32_t key, filled, pages_filled;
 	struct saved_branch {
 		uint64_t minus_target, code;
@@ -411,7 +419,7 @@ uint32_t cache_find(struct bt *bt, uint32_t key);
 bool cache_code_offset(struct bt *bt, uint64_t linear, uint64_t *offset);
 /* The index of the struct code_page for blocks in the page at `offset`; 0: there are no more. With the lock. */
 unsigned cache_code_page(struct bt_vm *vm, uint64_t offset);
-void cache_code_page_unused(struct bt_vm *vm, uint64_t offset); /* if it has no blocks. With the lock */
+void cache_code_page_unused(struct bt_vm *vm, uint64_t offset); /* if it has no users. With the lock */
 /* Begins a block: room for BLOCK_CODE_MAX bytes, and what belongs to it. With the lock. */
 struct block *cache_begin(struct bt *bt);
 /* Ends it: enters it into the tables. Its id. With the lock. */
@@ -445,6 +453,7 @@ void branch_flush_page(struct bt *bt, uint64_t gva);
 void branch_switch(struct bt *bt); /* another address space is current */
 /* The block is gone, and marked dead: so is what all branch caches know of it. Any thread, with the lock. */
 void branch_forget(const struct bt_vm *vm, const struct block *b);
+void branch_forget_page(struct bt_vm *vm, unsigned index); /* a struct code_page, before it is another page's. With the lock */
 /* The page of a block that is for any RIP is at `linear` now: before any code of it runs. */
 void page_bind(struct bt *bt, const struct block *b, uint64_t linear);
 
@@ -475,11 +484,11 @@ struct tail {
 	uint32_t site;    /* rel32 to patch to the tail; 0: none */
 	uint32_t retry;   /* TAIL_MISS, TAIL_CALLOUT: where to go on; 0: the call is not here */
 	uint32_t leave;   /* TAIL_LEAVE: LEAVE_CODE */
-	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH */
+	uint8_t link;     /* TAIL_LINK, TAIL_BRANCH, TAIL_FAR */
 	bool ends;        /* TAIL_CALLOUT */
 	bool apart;       /* TAIL_CALLOUT: of a CALL whose target was not found: nothing of it is in the block */
 };
-enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT, TAIL_HINT };
+enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT, TAIL_HINT, TAIL_FAR, TAIL_FAR_CALL };
 
 /* An instruction of a block that the interpreter runs; lies with the block's rarely run code. */
 struct callout {
@@ -519,6 +528,7 @@ struct translator {
 	struct block *b;
 	uint32_t id;
 	uint32_t key;
+	uint64_t linear;       /* of the block's page */
 	uint64_t rip;          /* of the instruction being translated; as the block's */
 	unsigned insn_index;
 	unsigned count;
@@ -566,6 +576,9 @@ void emit_goto(struct translator *t, uint64_t target, uint32_t key); /* to a kno
 void emit_goto_from(struct translator *t, uint32_t site, uint64_t target); /* the same for a jump with its rel32 at `site` */
 void emit_branch(struct translator *t, unsigned link, const struct insn *insn); /* to the RIP in r10, which is from insn */
 void emit_call(struct translator *t, uint64_t target); /* to a RIP that is known, by the return stack */
+/* User code out of its page. Is the target's page where it has to be? If not the tail does the CALL. False: no page is known. */
+bool emit_call_far_check(struct translator *t, uint64_t target, unsigned *link);
+void emit_call_far(struct translator *t, unsigned link); /* behind the push: the call itself */
 void emit_call_probe(struct translator *t, const struct insn *insn); /* to the RIP in r10, by the same: before the push */
 void emit_landing(struct translator *t, uint64_t rip); /* behind a call: goes on at `rip` if the guest's RET does */
 bool has_return_stack(const struct translator *t);
@@ -574,6 +587,7 @@ bool has_return_stack(const struct translator *t);
 /* Emits an instruction that is not a copy. False: the interpreter has to do it. */
 bool inline_emit(struct translator *t, const struct insn *insn);
 bool inline_lea(struct translator *t, const struct insn *insn);
+void inline_call_tail(struct translator *t, const struct insn *insn); /* a CALL whose emit_call_far_check failed */
 /* To the interpreter, which raises the fault, unless r10 is a canonical address; uses rcx. Before anything changes. */
 void emit_canonical_check(struct translator *t, const struct insn *insn);
 void inline_after_sti(struct translator *t); /* behind the instruction that follows STI */

@@ -165,8 +165,10 @@ void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to, uint6
 		return;
 	lock_take(&vm->lock);
 	if (vm->resets == resets && l->kind == LINK_DIRECT && !l->to && !dead(source) && !dead(target) &&
-	    /* another page may be mapped otherwise the next time */
-	    !((source->offset ^ target->offset) & PAGE_MASK) && source->rip - source->offset == target->rip - target->offset) {
+	    /* another page may be mapped otherwise the next time; a far link is not run then */
+	    (link_far_page(l) ? link_far_page(l) == target->code_page :
+				!((source->offset ^ target->offset) & PAGE_MASK) &&
+					source->rip - source->offset == target->rip - target->offset)) {
 		l->to = to;
 		l->next = target->incoming;
 		target->incoming = number;
@@ -287,20 +289,21 @@ unsigned cache_code_page(struct bt_vm *vm, uint64_t offset)
 	if (vm->code_page_free) {
 		*of_page = (uint16_t)vm->code_page_free;
 		vm->code_page_free = vm->code_pages[*of_page].next_free;
+		branch_forget_page(vm, *of_page);
 	} else if (vm->code_pages_used < CODE_PAGES) {
 		*of_page = (uint16_t)vm->code_pages_used;
 		__atomic_store_n(&vm->code_pages_used, vm->code_pages_used + 1, __ATOMIC_RELAXED);
 	}
+	vm->code_pages[*of_page].page = (uint32_t)(offset >> PAGE_SHIFT);
 	return *of_page;
 }
 
-/* The index is free if no block has it. What vCPUs have there may be of the page before, which page_bind takes for
- * the same page elsewhere. */
+/* The index is free if no block has it. */
 void cache_code_page_unused(struct bt_vm *vm, uint64_t offset)
 {
 	uint16_t *of_page = &vm->code_page[offset >> PAGE_SHIFT];
 
-	if (!*of_page || vm->code_pages[*of_page].blocks)
+	if (!*of_page || vm->code_pages[*of_page].users)
 		return;
 	vm->code_pages[*of_page].next_free = vm->code_page_free;
 	vm->code_page_free = *of_page;
@@ -310,9 +313,17 @@ void cache_code_page_unused(struct bt_vm *vm, uint64_t offset)
 /* A block's memory is about to be used anew. */
 static void code_page_release(struct bt_vm *vm, const struct block *b)
 {
-	if (b->code_page) {
-		vm->code_pages[b->code_page].blocks--;
-		cache_code_page_unused(vm, b->offset);
+	if (!b->code_page)
+		return;
+	vm->code_pages[b->code_page].users--;
+	cache_code_page_unused(vm, b->offset);
+	for (unsigned i = 0; i < b->link_count; i++) {
+		unsigned page = link_far_page(&vm->links[b->links + i]);
+
+		if (page) {
+			vm->code_pages[page].users--;
+			cache_code_page_unused(vm, (uint64_t)vm->code_pages[page].page << PAGE_SHIFT);
+		}
 	}
 }
 
@@ -344,7 +355,10 @@ uint32_t cache_commit(struct bt *bt, struct block *b)
 	r->links += b->link_count;
 	r->code = (b->end + 15) & ~15u;
 	r->cold = b->cold_end;
-	vm->code_pages[b->code_page].blocks++;
+	vm->code_pages[b->code_page].users++;
+	for (unsigned i = 0; i < b->link_count; i++)
+		if (link_far_page(&vm->links[b->links + i]))
+			vm->code_pages[link_far_page(&vm->links[b->links + i])].users++;
 	__atomic_store_n(&r->blocks, r->blocks + 1, __ATOMIC_RELEASE);
 	b->hash_next = *head;
 	__atomic_store_n(head, id, __ATOMIC_RELEASE);

@@ -454,9 +454,23 @@ static bool call_looked_up(struct translator *t, const struct insn *i)
 	return true;
 }
 
+/* Nothing of the block's look-ups is known to be in its registers here. */
+void inline_call_tail(struct translator *t, const struct insn *i)
+{
+	uint64_t target;
+
+	t->plan[t->insn_index][ACCESS_STACK].group = GROUP_NONE;
+	t->rcx_group = t->r10_group = GROUP_NONE;
+	t->rcx_free = t->r10_free = false;
+	if (branch_target(t, i, &target)) {
+		emit_rip(t, R10, target);
+		call_looked_up(t, i);
+	}
+}
+
 static bool call(struct translator *t, const struct insn *i)
 {
-	unsigned size = i->opsize;
+	unsigned size = i->opsize, link;
 	uint64_t target;
 
 	if (!branch_size(t, i))
@@ -469,9 +483,20 @@ static bool call(struct translator *t, const struct insn *i)
 			access_release_rcx(t);
 			t->r10_free = false; /* the target is there until the push is done */
 			t->r10_group = GROUP_NONE;
-			emit_rip(t, R10, target);
-			if (has_return_stack(t) && !only_pushes(i) && t->callout_count < CALLOUTS_MAX)
+			if (has_return_stack(t) && !only_pushes(i) && t->callout_count < CALLOUTS_MAX) {
+				if (emit_call_far_check(t, target, &link)) {
+					if (!push_rip(t, size, next_rip(t, i)))
+						return false;
+					access_stack_settle(t);
+					emit_call_far(t, link);
+					emit_landing(t, next_rip(t, i));
+					t->ended = true;
+					return true;
+				}
+				emit_rip(t, R10, target);
 				return call_looked_up(t, i);
+			}
+			emit_rip(t, R10, target);
 			emit_canonical_check(t, i);
 		}
 		if (!push_rip(t, size, next_rip(t, i)))

@@ -192,6 +192,82 @@ static void emit_branch_known(struct translator *t, unsigned link, bool call)
 	l->length = (uint8_t)(emit_offset(e) - l->site);
 }
 
+/* ---- far branches: direct ones of user code into other pages ---- */
+
+/*
+ * The index of the struct code_page that the target's page has; 0: it is not to be found, or no block there is chained
+ * to. Whether the page is where the branch goes is looked at each time (emit_far_check); what is mapped there now is
+ * only the likely one.
+ */
+static unsigned far_page(const struct translator *t, uint64_t target)
+{
+	int64_t moved = (int64_t)(target & PAGE_MASK);
+	uint64_t gpa, offset;
+
+	if (!t->b->code_page || t->b->len2 || !has_return_stack(t) || moved != (int32_t)moved || moved == INT32_MIN ||
+	    (target & ~PAGE_MASK) > PAGE_SIZE - INSN_MAX_LEN || !mmu_translate_debug(t->cpu, t->linear + target, &gpa))
+		return 0;
+	offset = memory_offset(t->bt->memory, gpa & PAGE_MASK, PAGE_SIZE);
+	return offset == MEMORY_NOT_RAM ? 0 : cache_code_page(t->bt->vm, offset);
+}
+
+/*
+ * Goes on if this vCPU has the page at the target's place: then the link, which is chained to a block of that page and
+ * no other, leads where the guest's branch does. What the word of a page says holds as what is in a branch cache does.
+ */
+static unsigned emit_far_check(struct translator *t, uint64_t target, unsigned page, struct tail *tail)
+{
+	int32_t this = (int32_t)(t->b->code_page * sizeof(struct code_page)), other = (int32_t)(page * sizeof(struct code_page));
+	unsigned link = add_link(t, LINK_DIRECT, target, t->key);
+	struct emitter *e = t->e;
+
+	t->bt->links[t->b->links + link].code_page = (uint16_t)page;
+	emit_load(e, RCX, mem_gs(G(branch_cache[0].page[0].minus_linear) + this));
+	emit_load(e, R10, mem_gs(G(branch_cache[0].page[0].linear_plus_1) + other));
+	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = -(int32_t)(target & PAGE_MASK) });
+	tail->site = emit_unless_one(e);
+	return link;
+}
+
+/* To the target of a link into another page, by the branch cache or, if that page is known, without. */
+static void emit_page_branch(struct translator *t, unsigned link)
+{
+	struct link *l = &t->bt->links[t->b->links + link];
+	unsigned page = l->key == t->key ? far_page(t, l->target) : 0;
+	struct tail *tail;
+
+	if (!page) {
+		emit_branch_known(t, link, false);
+		return;
+	}
+	tail = add_tail(t, TAIL_FAR);
+	tail->link = (uint8_t)link;
+	link = emit_far_check(t, l->target, page, tail);
+	tail = add_tail(t, TAIL_LINK);
+	tail->link = (uint8_t)link;
+	emit_align_rel32(t->e, 1);
+	tail->site = emit_jmp32(t->e);
+}
+
+bool emit_call_far_check(struct translator *t, uint64_t target, unsigned *link)
+{
+	unsigned page = far_page(t, target);
+
+	if (!page)
+		return false;
+	*link = emit_far_check(t, target, page, add_tail(t, TAIL_FAR_CALL));
+	return true;
+}
+
+void emit_call_far(struct translator *t, unsigned link)
+{
+	struct tail *tail = add_tail(t, TAIL_LINK);
+
+	tail->link = (uint8_t)link;
+	emit_align_rel32(t->e, 1);
+	tail->site = emit_call32(t->e);
+}
+
 /* Does the branch go through a table, by an index? Then that index tells sooner than the target where to look. */
 static bool hinted(const struct translator *t, const struct insn *i)
 {
@@ -282,7 +358,7 @@ void emit_goto(struct translator *t, uint64_t target, uint32_t key)
 		emit_align_rel32(t->e, 1);
 		tail->site = emit_jmp32(t->e);
 	} else {
-		emit_branch_known(t, add_link(t, LINK_PAGE, target, key), false);
+		emit_page_branch(t, add_link(t, LINK_PAGE, target, key));
 	}
 }
 
@@ -470,7 +546,14 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 		emit_leave(t, tail->leave);
 		break;
 	case TAIL_BRANCH:
+		emit_page_branch(t, tail->link);
+		break;
+	case TAIL_FAR:
 		emit_branch_known(t, tail->link, false);
+		break;
+	case TAIL_FAR_CALL:
+		t->rip = wrap_rip(t, t->b->rip + t->offset[tail->insn]);
+		inline_call_tail(t, &t->insn[tail->insn]);
 		break;
 	case TAIL_HINT:
 		emit_hint_tail(t, tail);

@@ -291,6 +291,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->bt = bt;
 	t->cpu = bt->cpu;
 	t->e = &bt->e;
+	t->linear = linear & PAGE_MASK;
 	t->key = key & ~(uint32_t)KEY_ONE_BY_ONE;
 	t->rcx_group = t->r10_group = GROUP_NONE;
 	t->count = t->tail_count = t->callout_count = 0;
@@ -325,8 +326,9 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	if (t->b->len2)
 		t->b->sum = cache_sum(t->bytes + t->b->len, t->b->len2, t->b->sum);
 	id = cache_commit(bt, t->b);
-	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 32) + 128 <= BLOCK_COLD_MAX,
-		       "no other tail is longer than 32 bytes, a group's than 96, the one of a hint than 128");
+	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 32) + 128 +
+				       (BLOCK_BRANCHES_MAX + 1) * 48 + 352 <= BLOCK_COLD_MAX,
+		       "no other tail is longer than 32 bytes, a group's than 96, the one of a hint than 128, of a far jump than 80, of a far CALL than 384");
 	LOG(LOG_BT, "block %u at %#llx offset %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)linear,
 	    (unsigned long long)offset, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
 	return id;
