@@ -108,6 +108,12 @@ static int set_no_reboot(struct run_options *o, const char *v)
 	o->vm.no_reboot = true;
 	return 0;
 }
+static int set_own_apics(struct run_options *o, const char *v)
+{
+	(void)v;
+	o->vm.own_apics = true;
+	return 0;
+}
 static int set_no_hpet(struct run_options *o, const char *v)
 {
 	(void)v;
@@ -288,6 +294,7 @@ static const struct option options[] = {
 	{"--uefi", "[FILE]", "UEFI (OVMF) instead of a BIOS; --uefi=FILE keeps its variables there", set_uefi},
 	{"--boot", "ORDER", "letters a c d n: from floppy, disk, CD-ROM, network; `,menu` behind them or alone", set_boot},
 	{"--machine", "TYPE", "the chip set: pc (i440FX and PIIX, the default) or q35 (MCH and ICH9)", set_machine},
+	{"--own-apics", NULL, "local APICs in Ringside, also where the host's kernel can have them", set_own_apics},
 	{"--no-hpet", NULL, "a machine without a high precision event timer", set_no_hpet},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
 	{"--cpus", "N", "virtual processors, 1 to 64; default 1", set_cpus},

@@ -204,6 +204,10 @@ struct cpu {
 
 	struct exit exit; /* valid when a function returned X_EXIT */
 	struct io_log io; /* answers to the I/O of the current instruction */
+	/* An exit that came up while the vCPU was not in an engine's run: the loop analyses it before it enters the guest.
+	 * EXIT_REQUEST: none. */
+	struct exit owed;
+	uint8_t tpr_class; /* the local APIC's TPR, as CR8, when run is called: for engines whose processor has a copy */
 
 	struct memory *memory; /* RAM */
 	uint32_t maps_version; /* of the mappings that the TLB goes by: memory_maps_changed */

@@ -16,6 +16,7 @@
 	X(EXIT_MMIO, "mmio", "memory I/O") \
 	X(EXIT_HLT, "hlt", "HLT") \
 	X(EXIT_IRQ_WINDOW, "irq-window", "interrupts were just enabled and one may be pending") \
+	X(EXIT_EOI, "eoi", "the end of a level-triggered interrupt, where the engine has the local APICs") \
 	X(EXIT_SHUTDOWN, "shutdown", "triple fault") \
 	X(EXIT_DEBUG, "debug", "a debugger's breakpoint or step") \
 	X(EXIT_STEP, "step", "the number of instructions or blocks asked for is done") \
@@ -39,6 +40,7 @@ struct io_access {
 struct exit {
 	enum exit_reason reason;
 	struct io_access io; /* EXIT_PIO, EXIT_MMIO */
+	uint8_t vector;      /* EXIT_EOI */
 	const char *error;   /* EXIT_ERROR: one line */
 };
 

@@ -7,11 +7,29 @@
 
 #include <stdio.h>
 
+#include "cpu/apic.h"
 #include "cpu/cpu.h"
 
 struct cpuid_table;
 /* Told of `size` bytes of the host's memory at `start`, and what they are for. */
 typedef void range_fn(void *arg, const char *name, const void *start, size_t size);
+
+/* Of an engine that can have the local APICs itself, as the host's kernel can. Messages between vCPUs, timers, HLT, INIT and
+ * SIPI, paravirtual EOI and steal time are its affair then, and run comes back for none of them; the machine's own local
+ * APICs sleep. The 8259's interrupts stay the loop's, by `deliver`: that the processor takes them now (cpu_interruptible)
+ * says the local APIC's LINT0 too. */
+struct engine_apics {
+	/* Before limit_cpuid and before there are vCPUs: it will have them in this VM. 0, -EOPNOTSUPP: not here, or -errno. */
+	int (*begin)(void *engine_vm);
+	/* A message to local APICs. Any thread. How many took it, 0 if it was pending in all of them already; -errno: nobody. */
+	int (*message)(void *engine_vm, const struct apic_msi *m);
+	/* What `count` pins of the I/O APIC send that are level-triggered: where a vCPU has ended such an interrupt, run comes
+	 * back with EXIT_EOI. Any thread. 0 or -errno. */
+	int (*routes)(void *engine_vm, const struct apic_msi *pin, unsigned count);
+	/* A vCPU's, which is not in run: to the engine, before it first runs there; and back, before vcpu_destroy. 0 or -errno. */
+	int (*put)(struct cpu *cpu, const struct apic_state *s);
+	int (*get)(struct cpu *cpu, struct apic_state *s);
+};
 
 struct engine {
 	const char *name, *help;
@@ -48,6 +66,7 @@ struct engine {
 	/* The loop has an event, EVENT_EXTERNAL or EVENT_NMI, that may be delivered now: true if the engine does it when
 	 * it next runs; false: the loop is to do it in *cpu. On the vCPU's thread. NULL: always the loop. */
 	bool (*deliver)(struct cpu *cpu, enum event_type type, uint8_t vector);
+	const struct engine_apics *apics; /* NULL: it has none */
 	/* Prints the engine's part of --stats. NULL: none. */
 	void (*print_stats)(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out);
 	/* Tells of the memory it has mapped for the VM, a range at a time; the same name may come again. NULL: none. */

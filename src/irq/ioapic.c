@@ -49,20 +49,25 @@ struct ioapic {
 	uint64_t entry[IOAPIC_PINS];
 	void (*deliver)(void *opaque, const struct lapic_message *m);
 	void *opaque;
+	void (*routes_changed)(void *opaque); /* NULL: nobody cares */
 };
 
 /* ---- delivery ---- */
 
-static void send(struct ioapic *io, unsigned pin)
+static struct lapic_message message(uint64_t e)
 {
-	uint64_t e = io->entry[pin];
-	struct lapic_message m = {
+	return (struct lapic_message){
 		.dest = (uint32_t)(e >> RTE_DEST_SHIFT),
 		.logical = e & RTE_LOGICAL,
 		.level = e & RTE_LEVEL,
 		.mode = e >> RTE_MODE_SHIFT & 7,
 		.vector = e & RTE_VECTOR,
 	};
+}
+
+static void send(struct ioapic *io, unsigned pin)
+{
+	struct lapic_message m = message(io->entry[pin]);
 
 	/* These are edges whatever the trigger mode says, and nobody sends an EOI for them. */
 	if (m.mode == LAPIC_SMI || m.mode == LAPIC_NMI || m.mode == LAPIC_INIT || m.mode == LAPIC_EXTINT)
@@ -121,16 +126,36 @@ void ioapic_eoi(struct ioapic *io, uint8_t vector)
 	}
 }
 
+bool ioapic_route(const struct ioapic *io, unsigned pin, struct lapic_message *m)
+{
+	*m = message(io->entry[pin]);
+	return has_remote_irr(io->entry[pin]);
+}
+
+void ioapic_watch_routes(struct ioapic *io, void (*changed)(void *opaque)) { io->routes_changed = changed; }
+
+int ioapic_waits_for(const struct ioapic *io, unsigned pin)
+{
+	return io->entry[pin] & RTE_REMOTE_IRR ? (int)(io->entry[pin] & RTE_VECTOR) : -1;
+}
+
 /* ---- registers ---- */
+
+static uint64_t route(uint64_t e)
+{
+	return has_remote_irr(e) ? e & ~(RTE_MASKED | RTE_REMOTE_IRR | RTE_ACTIVE_LOW) : 0;
+}
 
 static void write_entry(struct ioapic *io, unsigned pin, uint64_t value)
 {
-	uint64_t *e = &io->entry[pin];
+	uint64_t *e = &io->entry[pin], old = *e;
 
 	*e = (*e & ~RTE_WRITABLE) | (value & RTE_WRITABLE);
 	/* Turning an entry to edge and back is how systems without an EOI register clear remote IRR. */
 	if (!(*e & RTE_LEVEL))
 		*e &= ~RTE_REMOTE_IRR;
+	if (io->routes_changed && route(*e) != route(old))
+		io->routes_changed(io->opaque);
 	service_level(io, pin);
 }
 

@@ -25,6 +25,12 @@ void ioapic_free(struct ioapic *io);
 void ioapic_reset(struct ioapic *io);
 
 void ioapic_set_irq(struct ioapic *io, unsigned pin, int level); /* other pins than 0-23 are ignored */
+/* What the pin sends, if that is answered by an EOI (level-triggered); false: it is not. Masked or not. */
+bool ioapic_route(const struct ioapic *io, unsigned pin, struct lapic_message *m);
+/* `changed` is called, with ioapic_new's opaque, when what ioapic_route says has changed. */
+void ioapic_watch_routes(struct ioapic *io, void (*changed)(void *opaque));
+/* The vector of a pin that waits for its EOI; -1: it does not. */
+int ioapic_waits_for(const struct ioapic *io, unsigned pin);
 /* The EOI broadcast of a local APIC for a level-triggered vector. */
 void ioapic_eoi(struct ioapic *io, uint8_t vector);
 

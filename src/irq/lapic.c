@@ -40,6 +40,11 @@
 #define BROADCAST 0xffffffffu
 #define XAPIC_BROADCAST 0xffu
 
+#define MSI_LOGICAL (1u << 2)
+#define MSI_REDIRECTION (1u << 3)
+#define MSI_ASSERT (1u << 14)
+#define MSI_LEVEL (1u << 15)
+
 #define PV_EOI_ENABLED 1ull
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_X2APIC 0x800u
@@ -108,6 +113,11 @@ static bool software_enabled(const struct lapic *l)
 	return (l->base & BASE_ENABLE) && (l->svr & SVR_ENABLE);
 }
 
+static bool asleep(const struct lapic *l)
+{
+	return l->config.bus->message;
+}
+
 uint32_t lapic_id(const struct lapic *l)
 {
 	return l->config.index;
@@ -153,7 +163,7 @@ int lapic_pending_vector(struct lapic *l)
 {
 	int v;
 
-	if (!(l->base & BASE_ENABLE))
+	if (!(l->base & BASE_ENABLE) || asleep(l))
 		return -1;
 	v = highest(l->irr);
 	return v >= 0 && ((uint32_t)v & 0xf0) > (processor_priority(l) & 0xf0) ? v : -1;
@@ -186,7 +196,7 @@ bool lapic_extint_pending(const struct lapic *l)
 
 	if (!l->lint[0])
 		return false;
-	if (!(l->base & BASE_ENABLE) || l->extint_message)
+	if (!(l->base & BASE_ENABLE) || l->extint_message || asleep(l)) /* asleep: who has it knows what LINT0 says */
 		return true;
 	return !(lvt & LVT_MASKED) && LVT_MODE(lvt) == LAPIC_EXTINT;
 }
@@ -358,7 +368,7 @@ void lapic_set_lint(struct lapic *l, unsigned pin, bool level)
 		l->extint_message = false;
 	if (!rose)
 		return;
-	if (l->base & BASE_ENABLE)
+	if ((l->base & BASE_ENABLE) && !asleep(l))
 		lvt_deliver(l, pin ? LVT_LINT1 : LVT_LINT0);
 	else if (pin) /* with the APIC off the pins are NMI and INTR */
 		l->config.ops->nmi(l->config.opaque, l->config.index);
@@ -434,8 +444,32 @@ static int bus_send(struct lapic_bus *bus, uint64_t targets, enum lapic_delivery
 	return taken;
 }
 
+struct apic_msi lapic_message_msi(const struct lapic_message *m)
+{
+	return (struct apic_msi){
+		.address = LAPIC_DEFAULT_BASE | (m->dest & 0xff) << 12 | (m->mode == LAPIC_LOWEST ? MSI_REDIRECTION : 0) |
+			   (m->logical ? MSI_LOGICAL : 0),
+		.data = m->vector | (uint32_t)m->mode << 8 | (m->level ? MSI_LEVEL | MSI_ASSERT : 0),
+	};
+}
+
+/* There is no SMM, and 8259's requests go by the pin. */
+static int deliver_elsewhere(struct lapic_bus *bus, const struct lapic_message *m, bool *coalesced)
+{
+	const struct apic_msi msi = lapic_message_msi(m);
+	int taken = -1;
+
+	if (m->mode != LAPIC_SMI && m->mode != LAPIC_EXTINT)
+		taken = bus->message(bus->message_opaque, &msi);
+	if (coalesced)
+		*coalesced = taken == 0;
+	return taken < 0 ? 0 : taken == 0 ? 1 : taken;
+}
+
 int lapic_bus_deliver(struct lapic_bus *bus, const struct lapic_message *m, bool *coalesced)
 {
+	if (bus->message)
+		return deliver_elsewhere(bus, m, coalesced);
 	/* Who sends these has 8 bits for the destination, as in xAPIC mode. */
 	uint32_t dest = m->dest == XAPIC_BROADCAST && !m->logical ? BROADCAST : m->dest;
 
@@ -454,10 +488,10 @@ int lapic_bus_deliver_msi(struct lapic_bus *bus, uint64_t address, uint32_t data
 {
 	struct lapic_message m = {
 		.dest = address >> 12 & 0xff,
-		.logical = address >> 2 & 1,
+		.logical = address & MSI_LOGICAL,
 		.mode = data >> 8 & 7,
 		.vector = data & 0xff,
-		.level = data >> 15 & 1,
+		.level = data & MSI_LEVEL,
 	};
 
 	return lapic_bus_deliver(bus, &m, NULL);
@@ -776,7 +810,7 @@ bool lapic_claims(const struct lapic *l, uint64_t gpa, unsigned size)
 {
 	uint64_t page = l->base & ~0xfffull;
 
-	return (l->base & BASE_ENABLE) && !x2apic_mode(l) && gpa >= page && gpa - page <= LAPIC_MMIO_SIZE - size;
+	return (l->base & BASE_ENABLE) && !x2apic_mode(l) && !asleep(l) && gpa >= page && gpa - page <= LAPIC_MMIO_SIZE - size;
 }
 
 uint64_t lapic_read(struct lapic *l, unsigned offset, unsigned size)
@@ -981,6 +1015,98 @@ void lapic_reset(struct lapic *l, bool init)
 	l->extint_message = false;
 	l->initial_count = 0;
 	l->divide = 0;
+}
+
+/* ---- to and from elsewhere ---- */
+
+void lapic_get_state(struct lapic *l, struct apic_state *s)
+{
+	lapic_pv_eoi(l);
+	pv_eoi_withdraw(l);
+	ticks_lost(l);
+	*s = (struct apic_state){.base = l->base, .tsc_deadline = l->tsc_deadline, .pv_eoi = l->pv_eoi_msr};
+	for (unsigned i = 0; i < 8; i++) {
+		s->reg[(REG_ISR >> 4) + i] = l->isr[i];
+		s->reg[(REG_TMR >> 4) + i] = l->tmr[i];
+		s->reg[(REG_IRR >> 4) + i] = l->irr[i];
+	}
+	for (unsigned i = 0; i < LVT_COUNT; i++)
+		s->reg[(REG_LVT >> 4) + i] = l->lvt[i];
+	s->reg[REG_ID >> 4] = lapic_id(l) << 24;
+	s->reg[REG_VERSION >> 4] = VERSION;
+	s->reg[REG_TPR >> 4] = l->tpr;
+	s->reg[REG_LDR >> 4] = l->ldr;
+	s->reg[REG_DFR >> 4] = l->dfr;
+	s->reg[REG_SVR >> 4] = l->svr;
+	s->reg[REG_ESR >> 4] = l->esr_seen;
+	s->reg[REG_ICR >> 4] = (uint32_t)l->icr;
+	s->reg[REG_ICR_HIGH >> 4] = (uint32_t)(l->icr >> 32) << (x2apic_mode(l) ? 0 : 24);
+	s->reg[REG_DIVIDE >> 4] = l->divide;
+	if (l->deadline) {
+		s->reg[REG_INITIAL_COUNT >> 4] = l->initial_count;
+		s->reg[REG_CURRENT_COUNT >> 4] = current_count(l);
+		if (!s->reg[REG_CURRENT_COUNT >> 4])
+			s->reg[REG_CURRENT_COUNT >> 4] = 1; /* its tick is on the way */
+	}
+}
+
+static void start_timer(struct lapic *l, const struct apic_state *s)
+{
+	uint32_t left = s->reg[REG_CURRENT_COUNT >> 4];
+
+	l->initial_count = s->reg[REG_INITIAL_COUNT >> 4];
+	if (timer_mode(l) == TIMER_TSC_DEADLINE) {
+		write_tsc_deadline(l, s->tsc_deadline);
+		return;
+	}
+	if (left || timer_mode(l) == TIMER_PERIODIC)
+		timer_start(l, left ? left : l->initial_count);
+	else if (l->initial_count) /* Has its tick come? One too many does less harm than none. */
+		timer_start(l, 1);
+}
+
+void lapic_set_state(struct lapic *l, const struct apic_state *s)
+{
+	timer_stop(l);
+	l->base = s->base;
+	for (unsigned i = 0; i < 8; i++) {
+		l->isr[i] = s->reg[(REG_ISR >> 4) + i];
+		l->tmr[i] = s->reg[(REG_TMR >> 4) + i];
+		l->irr[i] = s->reg[(REG_IRR >> 4) + i];
+	}
+	for (unsigned i = 0; i < LVT_COUNT; i++)
+		l->lvt[i] = s->reg[(REG_LVT >> 4) + i] & (lvt_writable[i] | LVT_REMOTE_IRR);
+	l->tpr = s->reg[REG_TPR >> 4] & 0xff;
+	l->ldr = x2apic_mode(l) ? x2apic_ldr(l) : s->reg[REG_LDR >> 4] & 0xff000000;
+	l->dfr = s->reg[REG_DFR >> 4] | 0x0fffffff;
+	l->svr = s->reg[REG_SVR >> 4] & SVR_WRITABLE;
+	l->esr_seen = s->reg[REG_ESR >> 4];
+	l->esr = 0;
+	l->icr = (uint64_t)(s->reg[REG_ICR_HIGH >> 4] >> (x2apic_mode(l) ? 0 : 24)) << 32 |
+		 (s->reg[REG_ICR >> 4] & ICR_WRITABLE);
+	l->divide = s->reg[REG_DIVIDE >> 4] & DIVIDE_WRITABLE;
+	l->pv_eoi_msr = l->config.memory ? s->pv_eoi : 0;
+	l->pv_eoi_set = false;
+	l->extint_message = false;
+	start_timer(l, s);
+	update(l);
+}
+
+void lapic_bus_set_elsewhere(struct lapic_bus *bus, int (*message)(void *opaque, const struct apic_msi *m), void *opaque)
+{
+	bus->message = message;
+	bus->message_opaque = opaque;
+	for (unsigned i = 0; i < bus->count && message; i++)
+		if (bus->lapic[i])
+			timer_stop(bus->lapic[i]);
+}
+
+bool lapic_bus_has_vector(const struct lapic_bus *bus, uint8_t vector)
+{
+	for (unsigned i = 0; i < bus->count; i++)
+		if (bus->lapic[i] && (bit_test(bus->lapic[i]->irr, vector) || bit_test(bus->lapic[i]->isr, vector)))
+			return true;
+	return false;
 }
 
 struct lapic *lapic_new(const struct lapic_config *config)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cpu/apic.h"
 #include "util/timer.h"
 
 #define LAPIC_MAX 64 /* on one bus */
@@ -39,6 +40,10 @@ struct lapic_message {
 struct lapic_bus {
 	struct lapic *lapic[LAPIC_MAX]; /* by index; NULL = none */
 	unsigned count;                 /* highest index + 1 */
+	/* Somebody else has the local APICs: messages go there, those here sleep, but for the level of their pins. How many
+	 * took it, 0: it was pending already, negative: nobody. NULL: they are here. */
+	int (*message)(void *opaque, const struct apic_msi *m);
+	void *message_opaque;
 };
 
 /* What a local APIC asks of the machine. `index` is the vCPU's. Called under the lock. */
@@ -89,6 +94,17 @@ uint64_t lapic_get_pv_eoi(const struct lapic *l);
 /* Sees whether the guest did so. On the vCPU's thread, not in the guest, before its state matters. */
 void lapic_pv_eoi(struct lapic *l);
 uint64_t lapic_pv_eois(const struct lapic *l); /* how many were done that way */
+
+/* ---- local APICs that are elsewhere ---- */
+/* All there is to know of it, before it goes to sleep; and a new state, when it has woken. */
+void lapic_get_state(struct lapic *l, struct apic_state *s);
+void lapic_set_state(struct lapic *l, const struct apic_state *s);
+/* All on the bus fall asleep, with their timers, or (message NULL) wake; lapic_set_state then says how it stands. */
+void lapic_bus_set_elsewhere(struct lapic_bus *bus, int (*message)(void *opaque, const struct apic_msi *m), void *opaque);
+/* The vector waits, or is in service, in one of them. They are awake. */
+bool lapic_bus_has_vector(const struct lapic_bus *bus, uint8_t vector);
+/* What carries that message. */
+struct apic_msi lapic_message_msi(const struct lapic_message *m);
 
 /* ---- messages and pins ---- */
 /* How many local APICs took it (0: no such destination); *coalesced (may be NULL) = it was pending in

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "cpu/mmu.h"
+#include "machine/apics.h"
 #include "machine/vm.h"
 #include "util/log.h"
 
@@ -72,6 +73,10 @@ static int attach(struct vm *vm, const struct engine *engine)
 	if (!vm->engine_vm)
 		return -errno;
 	vm->config.engine = engine;
+	if ((r = apics_begin(vm)) < 0) {
+		detach(vm, 0);
+		return r;
+	}
 	for (i = 0; i < vm->vcpu_count; i++) {
 		r = engine->vcpu_create(vm->engine_vm, &vm->vcpu[i]->cpu);
 		if (r < 0)
@@ -83,18 +88,31 @@ static int attach(struct vm *vm, const struct engine *engine)
 	return r;
 }
 
+static int change(struct vm *vm, const struct engine *engine)
+{
+	int r;
+
+	memory_hold(&vm->memory);
+	if (vm->engine_vm)
+		detach(vm, vm->vcpu_count);
+	r = attach(vm, engine);
+	memory_release(&vm->memory);
+	return r < 0 ? r : apics_give(vm);
+}
+
 /* 0 or -errno; if it is an error the VM goes on as it was, or ends. */
 static int replace(struct vm *vm, const struct engine *to)
 {
 	const struct engine *from = vm->config.engine;
-	int r;
+	int r = apics_take(vm);
 
-	memory_hold(&vm->memory);
-	detach(vm, vm->vcpu_count);
-	r = attach(vm, to);
-	if (r < 0 && attach(vm, from) < 0)
+	if (r < 0) {
 		vm_stop(vm, VM_ERROR);
-	memory_release(&vm->memory);
+		return r;
+	}
+	r = change(vm, to);
+	if (r < 0 && change(vm, from) < 0)
+		vm_stop(vm, VM_ERROR);
 	return r;
 }
 

@@ -22,6 +22,7 @@
 #include "dev/testdev.h"
 #include "irq/ioapic.h"
 #include "irq/pic.h"
+#include "machine/apics.h"
 #include "machine/console.h"
 #include "machine/devices.h"
 #include "machine/serial.h"
@@ -248,6 +249,7 @@ static int new_interrupt_controllers(struct vm *vm)
 	/* The I/O APIC's ID follows those of the processors. */
 	if (!(pc->ioapic = ioapic_new(&vm->mmio, (uint8_t)vm->vcpu_count, ioapic_deliver, pc)))
 		return -errno;
+	ioapic_watch_routes(pc->ioapic, apics_routes);
 	return 0;
 }
 

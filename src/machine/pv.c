@@ -90,7 +90,7 @@ void pv_account(struct vcpu *v)
 	v->pv.delay = delay;
 }
 
-static bool set_steal_time(struct vcpu *v, uint64_t value)
+bool pv_set_steal_time(struct vcpu *v, uint64_t value)
 {
 	struct memory *m = &v->vm->memory;
 	uint64_t gpa = value & ~0x3full;
@@ -206,7 +206,7 @@ bool pv_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
 
 	switch (msr) {
 	case MSR_STEAL_TIME:
-		return set_steal_time(v, value);
+		return pv_set_steal_time(v, value);
 	case MSR_EOI:
 		if (value & EOI_RESERVED)
 			return false;

@@ -12,6 +12,7 @@
 
 #include "cpu/mmu.h"
 #include "dev/kvmclock.h"
+#include "irq/ioapic.h"
 #include "irq/lapic.h"
 #include "irq/pic.h"
 #include "machine/pc.h"
@@ -215,7 +216,14 @@ static enum step prepare(struct vcpu *v)
 	}
 	if (cpu->halted && v->pv.unhalted)
 		cpu->halted = v->pv.unhalted = false;
-	return cpu->halted ? STEP_WAIT : STEP_ENTER;
+	if (cpu->owed.reason != EXIT_REQUEST) {
+		const struct exit exit = cpu->owed;
+
+		cpu->owed.reason = EXIT_REQUEST;
+		analyse(v, &exit);
+		return STEP_AGAIN;
+	}
+	return cpu->halted && !v->vm->apics ? STEP_WAIT : STEP_ENTER;
 }
 
 /* ---- analyse ---- */
@@ -287,6 +295,9 @@ static void analyse(struct vcpu *v, const struct exit *exit)
 		cpu->sti_shadow = false;
 		cpu->mov_ss_shadow = false;
 		break;
+	case EXIT_EOI:
+		ioapic_eoi(v->vm->pc->ioapic, exit->vector);
+		break;
 	case EXIT_SHUTDOWN:
 		vcpu_stop(v, VM_TRIPLE_FAULT, "triple fault");
 		break;
@@ -310,6 +321,7 @@ static void enter(struct vcpu *v, struct exit *exit)
 	uint64_t start;
 
 	pv_account(v);
+	v->cpu.tpr_class = lapic_get_cr8(v->lapic);
 	v->in_guest = true;
 	if (vm->held) /* only the instruction under way is to end */
 		vm->config.engine->kick(&v->cpu);

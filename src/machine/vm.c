@@ -13,6 +13,7 @@
 #include "boot/boot.h"
 #include "control/qmp.h"
 #include "dev/vga.h"
+#include "machine/apics.h"
 #include "machine/console.h"
 #include "machine/pc.h"
 #include "machine/serial.h"
@@ -101,6 +102,8 @@ static bool build_machine(struct vm *vm, const char **error)
 	vm->engine_vm = config->engine->vm_create(&vm->memory);
 	if (!vm->engine_vm && errno)
 		return fail(error, config->engine->name, -errno);
+	if ((r = apics_begin(vm)) < 0)
+		return fail(error, config->engine->name, r);
 	if (config->engine->limit_cpuid && (r = config->engine->limit_cpuid(vm->engine_vm, &vm->cpuid)) < 0)
 		return fail(error, "CPUID of the engine", r);
 	for (unsigned i = 0; i < config->cpus; i++, vm->vcpu_count++)
@@ -114,6 +117,8 @@ static bool build_machine(struct vm *vm, const char **error)
 		return fail(error, NULL, r);
 	if (!config->kernel && (r = firmware_configure(vm)) < 0)
 		return fail(error, "firmware", r);
+	if ((r = apics_give(vm)) < 0)
+		return fail(error, "local APICs of the engine", r);
 	return true;
 }
 
@@ -128,6 +133,7 @@ static void tear_machine_down(struct vm *vm)
 	if (vm->engine_vm)
 		vm->config.engine->vm_destroy(vm->engine_vm);
 	vm->engine_vm = NULL;
+	vm->apics = NULL;
 	if (vm->memory.base)
 		memory_free(&vm->memory);
 	memset(&vm->pio, 0, sizeof vm->pio);

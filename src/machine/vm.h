@@ -105,6 +105,7 @@ struct vm_config {
 	struct firmware_config firmware;
 	bool no_reboot;
 	bool no_hpet;
+	bool own_apics; /* local APICs are the machine's, also where the engine could have them */
 	struct backends_config backends;
 	struct devices_config devices;
 	int debug_exit_port; /* -1 = none */
@@ -137,6 +138,7 @@ struct vm {
 	struct firmware firmware;
 	struct cpuid_table cpuid;
 	void *engine_vm;
+	const struct engine_apics *apics; /* the engine has the local APICs (apics.h); NULL: it has not */
 	unsigned vcpu_count;
 	struct vcpu *vcpu[VCPUS_MAX];
 	struct pc *pc;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/kvm.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -129,6 +130,7 @@ static const struct row rows[] = {
 	{SCMP_SYS(ioctl), IO | REMOTE, C(1, IS(1, FIONREAD))}, /* libslirp; the resolver, for a second answer */
 	{SCMP_SYS(ioctl), IO, .needs = SANDBOX_TAP, C(1, IS(1, TUNSETOFFLOAD))},
 	{SCMP_SYS(ioctl), IO | VCPU, .needs = SANDBOX_DEVICE, C(1, BITS(1, IOCTL_OWNER, KVM_IOCTLS))},
+	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_SIGNAL_MSI))}, /* a key's interrupt */
 	{SCMP_SYS(timerfd_settime), IO | VCPU},
 	{SCMP_SYS(io_uring_enter), IO | VCPU}, /* the rings take reads and writes only */
 

@@ -192,9 +192,53 @@ static void hostile(void)
 	stop();
 }
 
+static unsigned changes;
+
+static void on_change(void *opaque)
+{
+	(void)opaque;
+	changes++;
+}
+
+/* What is answered by an EOI, for whoever has the local APICs: masks do not change it. */
+static void routes(void)
+{
+	struct lapic_message m;
+
+	start();
+	ioapic_watch_routes(io, on_change);
+	changes = 0;
+	CHECK(!ioapic_route(io, 9, &m));
+	set_reg(0x10 + 2 * 9, MASKED | 0x41);
+	CHECK_EQ(changes, 0);
+	set_reg(0x11 + 2 * 9, 3u << 24);
+	CHECK_EQ(changes, 0);
+	set_reg(0x10 + 2 * 9, MASKED | LEVEL | LOGICAL | 0x42);
+	CHECK_EQ(changes, 1);
+	CHECK(ioapic_route(io, 9, &m));
+	CHECK_EQ(m.dest, 3);
+	CHECK(m.logical && m.level);
+	CHECK_EQ(m.vector, 0x42);
+	set_reg(0x10 + 2 * 9, LEVEL | LOGICAL | 0x42);
+	CHECK_EQ(changes, 1);
+	CHECK_EQ(ioapic_waits_for(io, 9), -1);
+	ioapic_set_irq(io, 9, 1);
+	CHECK_EQ(ioapic_waits_for(io, 9), 0x42);
+	ioapic_set_irq(io, 9, 0);
+	ioapic_eoi(io, 0x42);
+	CHECK_EQ(ioapic_waits_for(io, 9), -1);
+	set_reg(0x11 + 2 * 9, 4u << 24);
+	CHECK_EQ(changes, 2);
+	set_reg(0x10 + 2 * 9, LEVEL | LOGICAL | 0x442); /* NMIs are edges */
+	CHECK_EQ(changes, 3);
+	CHECK(!ioapic_route(io, 9, &m));
+	stop();
+}
+
 int main(void)
 {
 	registers();
+	routes();
 	edges();
 	levels();
 	hostile();

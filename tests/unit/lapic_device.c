@@ -731,6 +731,153 @@ static void test_random(void)
 	teardown();
 }
 
+/* ---- local APICs that are elsewhere ---- */
+
+static struct apic_msi last;
+static unsigned sent;
+static int answer;
+
+static int on_message(void *opaque, const struct apic_msi *m)
+{
+	(void)opaque;
+	last = *m;
+	sent++;
+	return answer;
+}
+
+/* A state taken from one and given to another that is as after RESET: the same registers, timers that end when they
+ * would have ended. */
+static void test_state(void)
+{
+	static const unsigned compared[] = { 0x80, 0xa0, 0xd0, 0xe0, 0xf0, 0x280, 0x300, 0x310, 0x320, 0x330, 0x340, 0x350,
+					     0x360, 0x370, 0x380, 0x390, 0x3e0 };
+	struct apic_state s;
+	uint32_t before[sizeof(compared) / sizeof(compared[0])];
+
+	setup();
+	wr(0, 0xd0, 0x5a000000);
+	wr(0, 0xe0, 0x0fffffff);
+	wr(0, 0x80, 0x21);
+	wr(0, 0x320, 0x20031); /* periodic */
+	wr(0, 0x350, 0x700);
+	wr(0, 0x370, 0xfe);
+	wr(0, 0x3e0, 0xa); /* by 128 */
+	wr(0, 0x310, 0x03000000);
+	wr(0, 0x300, 0x04077);
+	lapic_deliver(apic[0], LAPIC_FIXED, 0x91, true);
+	CHECK_EQ(lapic_ack(apic[0]), 0x91);
+	lapic_deliver(apic[0], LAPIC_FIXED, 0x51, false);
+	CHECK(lapic_bus_has_vector(&bus, 0x91));
+	CHECK(lapic_bus_has_vector(&bus, 0x51));
+	CHECK(!lapic_bus_has_vector(&bus, 0x52));
+	wr(0, 0x380, 1000); /* 128 us a period */
+	advance(32000);
+	for (unsigned i = 0; i < sizeof(compared) / sizeof(compared[0]); i++)
+		before[i] = rd(0, compared[i]);
+	lapic_get_state(apic[0], &s);
+	CHECK_EQ(s.reg[2], 0);
+	CHECK_EQ(s.reg[0x14], 1u << 17); /* ISR, TMR, IRR */
+	CHECK_EQ(s.reg[0x1c], 1u << 17);
+	CHECK_EQ(s.reg[0x22], 1u << 17);
+	CHECK_EQ(s.reg[0x39], 750);
+	lapic_reset(apic[0], false);
+	CHECK(!lapic_bus_has_vector(&bus, 0x91));
+	lapic_set_state(apic[0], &s);
+	for (unsigned i = 0; i < sizeof(compared) / sizeof(compared[0]); i++)
+		CHECK_EQ(rd(0, compared[i]), before[i]);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(eois, 1);
+	CHECK_EQ(eoi_vector, 0x91);
+	CHECK_EQ(lapic_ack(apic[0]), 0x51);
+	wr(0, 0xb0, 0);
+	advance(95000);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	advance(1500);
+	CHECK_EQ(lapic_ack(apic[0]), 0x31);
+	wr(0, 0xb0, 0);
+	advance(128000); /* periods stay what they were */
+	CHECK_EQ(lapic_ack(apic[0]), 0x31);
+	wr(0, 0xb0, 0);
+
+	/* x2APIC mode, the TSC's deadline, a timer of one shot that has ended. */
+	CHECK(x2_on(1));
+	wr(0, 0x320, 0x32);
+	wr(0, 0x380, 10);
+	advance(10000);
+	CHECK_EQ(lapic_ack(apic[0]), 0x32);
+	wr(0, 0xb0, 0);
+	lapic_get_state(apic[0], &s);
+	CHECK_EQ(s.reg[0x38], 0);
+	lapic_set_state(apic[0], &s);
+	advance(1000000);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK(lapic_msr_write(apic[1], 0x832, 0x40033));
+	CHECK(lapic_msr_write(apic[1], 0x6e0, now * 2 + 20000));
+	CHECK(lapic_msr_write(apic[1], 0x830, 0x12345678ull << 32 | 0x44000));
+	lapic_get_state(apic[1], &s);
+	CHECK_EQ(s.reg[2], 1u << 24);
+	CHECK_EQ(s.tsc_deadline, now * 2 + 20000);
+	CHECK_EQ(s.base & 0xc00, 0xc00);
+	lapic_reset(apic[1], false);
+	lapic_set_state(apic[1], &s);
+	CHECK_EQ(msr(1, 0x802), 1);
+	CHECK_EQ(msr(1, 0x80d), 2);
+	CHECK_EQ(msr(1, 0x830), 0x12345678ull << 32 | 0x44000);
+	advance(9000);
+	CHECK_EQ(lapic_pending_vector(apic[1]), -1);
+	advance(2000);
+	CHECK_EQ(lapic_ack(apic[1]), 0x33);
+	teardown();
+}
+
+/* Asleep: nothing is pending, timers stand still, messages go out as what a device would write, pins are asked. */
+static void test_elsewhere(void)
+{
+	struct lapic_message m = { .dest = 2, .mode = LAPIC_FIXED, .vector = 0x41, .level = true };
+	bool coalesced = true;
+
+	setup();
+	wr(0, 0x320, 0x20031);
+	wr(0, 0x380, 1000);
+	lapic_deliver(apic[0], LAPIC_FIXED, 0x91, false);
+	lapic_bus_set_elsewhere(&bus, on_message, NULL);
+	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
+	CHECK_EQ(lapic_ack(apic[0]), -1);
+	CHECK(!lapic_claims(apic[0], 0xfee00020, 4));
+	kicks[0] = 0;
+	advance(1000000);
+	CHECK_EQ(kicks[0], 0);
+	answer = 1;
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 1);
+	CHECK(!coalesced);
+	CHECK_EQ(last.address, 0xfee02000);
+	CHECK_EQ(last.data, 0xc041);
+	m = (struct lapic_message){ .dest = 0xff, .logical = true, .mode = LAPIC_LOWEST, .vector = 0x42 };
+	answer = 0;
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, &coalesced), 1);
+	CHECK(coalesced);
+	CHECK_EQ(last.address, 0xfeeff00c);
+	CHECK_EQ(last.data, 0x142);
+	answer = -EPERM;
+	CHECK_EQ(lapic_bus_deliver_msi(&bus, 0xfee03000, 0x4500), 0);
+	CHECK_EQ(last.address, 0xfee03000);
+	CHECK_EQ(last.data, 0x500);
+	CHECK_EQ(sent, 3);
+	m = (struct lapic_message){ .dest = 0, .mode = LAPIC_SMI };
+	CHECK_EQ(lapic_bus_deliver(&bus, &m, NULL), 0);
+	CHECK_EQ(sent, 3);
+	CHECK(!lapic_extint_pending(apic[1]));
+	lapic_set_lint(apic[1], 0, true);
+	CHECK(lapic_extint_pending(apic[1])); /* though it is masked here */
+	CHECK_EQ(kicks[1], 1);
+	lapic_set_lint(apic[1], 0, false);
+	CHECK(!lapic_extint_pending(apic[1]));
+	lapic_bus_set_elsewhere(&bus, NULL, NULL);
+	CHECK_EQ(lapic_pending_vector(apic[0]), 0x91);
+	CHECK(lapic_claims(apic[0], 0xfee00020, 4));
+	teardown();
+}
+
 int main(void)
 {
 	if (memory_init(&memory, 1 << 20) < 0)
@@ -743,6 +890,8 @@ int main(void)
 	test_timer_wakeups();
 	test_pv_eoi();
 	test_random();
+	test_state();
+	test_elsewhere();
 	memory_free(&memory);
 	return summary();
 }

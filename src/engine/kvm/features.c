@@ -14,9 +14,13 @@
 #include "engine/kvm/kvm.h"
 
 #define LEAF_KVM_FEATURES 0x40000001u
-/* CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, STEAL_TIME, PV_EOI, CLOCKSOURCE_STABLE: by MSRs, which are Ringside's. Not
- * kicks and IPIs, which are hypercalls that KVM would answer itself, and not TLB flushes. */
-#define PV_FEATURES (1u << 0 | 1u << 1 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 24)
+/* CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, CLOCKSOURCE_STABLE: by MSRs, which are Ringside's. */
+#define PV_CLOCK (1u << 0 | 1u << 1 | 1u << 3 | 1u << 24)
+/* STEAL_TIME, PV_EOI: likewise, unless the local APICs are in the kernel. */
+#define PV_MSRS (1u << 5 | 1u << 6)
+/* PV_UNHALT, PV_TLB_FLUSH, PV_SEND_IPI: hypercalls, which KVM answers itself, so only if it has the local APICs and steal
+ * time. */
+#define PV_HYPERCALLS (1u << 7 | 1u << 9 | 1u << 11)
 #define SUPPORTED_MAX 256
 #define MSR_ARCH_CAPABILITIES 0x10au
 
@@ -38,7 +42,7 @@ static void take_xsave(struct kvm_cpuid_entry2 *e)
 /* What KVM supports on this host, the leaves that have features. */
 static int supported(const struct kvm_host *host, struct cpuid_table *limit)
 {
-	static const uint32_t wanted[] = { 0x1, 0x7, 0xd, 0x80000001, 0x80000007, 0x80000008, 0x80000021 };
+	static const uint32_t wanted[] = { 0x1, 0x7, 0xd, LEAF_KVM_FEATURES, 0x80000001, 0x80000007, 0x80000008, 0x80000021 };
 	union {
 		struct kvm_cpuid2 list;
 		uint8_t room[sizeof(struct kvm_cpuid2) + SUPPORTED_MAX * sizeof(struct kvm_cpuid_entry2)];
@@ -67,6 +71,15 @@ static int supported(const struct kvm_host *host, struct cpuid_table *limit)
 	return 0;
 }
 
+static uint32_t pv_features(const struct kvm_vm *vm, const struct cpuid_table *limit)
+{
+	const struct cpuid_entry *kernel = cpuid_find(limit, LEAF_KVM_FEATURES, 0);
+
+	if (!vm->apics)
+		return PV_CLOCK | PV_MSRS;
+	return PV_CLOCK | (kernel ? kernel->eax & (PV_MSRS | PV_HYPERCALLS) : 0);
+}
+
 int kvm_limit_cpuid(void *engine_vm, struct cpuid_table *t)
 {
 	struct kvm_vm *vm = engine_vm;
@@ -78,7 +91,7 @@ int kvm_limit_cpuid(void *engine_vm, struct cpuid_table *t)
 	cpuid_limit(t, &limit);
 	for (unsigned i = 0; i < t->count; i++)
 		if (t->entry[i].leaf == LEAF_KVM_FEATURES)
-			t->entry[i].eax &= PV_FEATURES;
+			t->entry[i].eax &= pv_features(vm, &limit);
 	return 0;
 }
 
@@ -100,12 +113,12 @@ static void own_bits(struct kvm_cpuid_entry2 *e, uint32_t id)
 	}
 }
 
-/* A guest with several processors that was shown more, by another engine, relies on it. */
-static bool uses_hypercalls(const struct cpuid_table *t)
+/* A guest that was shown more, by another engine, relies on it: on what is for several processors if it has them. */
+static bool relies_on_more(const struct cpuid_table *t, const struct cpuid_table *limited)
 {
-	const struct cpuid_entry *pv = cpuid_find(t, LEAF_KVM_FEATURES, 0);
+	const struct cpuid_entry *pv = cpuid_find(t, LEAF_KVM_FEATURES, 0), *here = cpuid_find(limited, LEAF_KVM_FEATURES, 0);
 
-	return pv && (pv->eax & ~PV_FEATURES) && t->has[FEATURE_HTT];
+	return pv && here && (pv->eax & ~here->eax & (t->has[FEATURE_HTT] ? ~0u : ~PV_HYPERCALLS));
 }
 
 int kvm_set_cpuid(struct kvm_vcpu *k)
@@ -120,7 +133,7 @@ int kvm_set_cpuid(struct kvm_vcpu *k)
 
 	if (r < 0)
 		return r;
-	if (memcmp(limited.has, t->has, sizeof(t->has)) || limited.xcr0_mask != t->xcr0_mask || uses_hypercalls(t))
+	if (memcmp(limited.has, t->has, sizeof(t->has)) || limited.xcr0_mask != t->xcr0_mask || relies_on_more(t, &limited))
 		return -EOPNOTSUPP;
 	for (unsigned i = 0; i < t->count; i++) {
 		const struct cpuid_entry *e = &t->entry[i];
@@ -145,10 +158,13 @@ int kvm_set_cpuid(struct kvm_vcpu *k)
 
 /* ---- MSRs ---- */
 
-/* Those that the processor uses itself while the guest runs. */
-static const struct {
+struct msr_range {
 	uint32_t base, count;
-} owned[] = {
+};
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Those that the processor uses itself while the guest runs. */
+static const struct msr_range owned[] = {
 	{ 0x174, 3 },      /* SYSENTER */
 	{ 0x277, 1 },      /* PAT */
 	{ 0xda0, 1 },      /* XSS */
@@ -156,12 +172,24 @@ static const struct {
 	{ 0xc0000100, 4 }, /* FS and GS base, KERNEL_GS_BASE, TSC_AUX */
 };
 
-bool kvm_owns_msr(uint32_t msr)
+/* With the local APICs in the kernel these are KVM's too. The filter does not bear on x2APIC's registers. */
+static const struct msr_range with_apics[] = {
+	{ 0x1b, 1 },       /* APIC_BASE */
+	{ 0x6e0, 1 },      /* TSC_DEADLINE */
+	{ 0x4b564d03, 2 }, /* steal time, paravirtual EOI */
+}, x2apic = { 0x800, 0x100 };
+
+static bool in_range(const struct msr_range *r, uint32_t msr) { return msr - r->base < r->count; }
+
+bool kvm_owns_msr(const struct kvm_vm *vm, uint32_t msr)
 {
-	for (unsigned i = 0; i < sizeof(owned) / sizeof(owned[0]); i++)
-		if (msr - owned[i].base < owned[i].count)
+	for (unsigned i = 0; i < COUNT(owned); i++)
+		if (in_range(&owned[i], msr))
 			return true;
-	return false;
+	for (unsigned i = 0; vm->apics && i < COUNT(with_apics); i++)
+		if (in_range(&with_apics[i], msr))
+			return true;
+	return vm->apics && in_range(&x2apic, msr);
 }
 
 int kvm_set_msr_filter(struct kvm_vm *vm)
@@ -171,13 +199,16 @@ int kvm_set_msr_filter(struct kvm_vm *vm)
 		.args[0] = KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER,
 	};
 	struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_DENY };
-	uint8_t all = 0xff;
+	uint64_t all = 0xff; /* is read by words of 64 bits */
 
-	for (unsigned i = 0; i < sizeof(owned) / sizeof(owned[0]); i++)
+	for (unsigned i = 0; i < COUNT(owned) + (vm->apics ? COUNT(with_apics) : 0); i++) {
+		const struct msr_range *r = i < COUNT(owned) ? &owned[i] : &with_apics[i - COUNT(owned)];
+
 		filter.ranges[i] = (struct kvm_msr_filter_range){
 			.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
-			.base = owned[i].base, .nmsrs = owned[i].count, .bitmap = &all,
+			.base = r->base, .nmsrs = r->count, .bitmap = (uint8_t *)&all,
 		};
+	}
 	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0 || ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
 		return -errno;
 	return 0;

@@ -1,7 +1,7 @@
 /*
  * The KVM engine: guests run on the host's processor, by Linux's KVM. Life of its VMs and vCPUs, statistics.
  *
- * Interrupt controllers stay Ringside's: KVM is a processor, as the other engines are. vm_create and vm_destroy are
+ * KVM is a processor, as the other engines are, and has the local APICs if it may. vm_create and vm_destroy are
  * called once a VM by who builds it, vcpu_create and vcpu_destroy once a vCPU.
  */
 #include <errno.h>
@@ -115,6 +115,8 @@ static void vcpu_destroy(struct cpu *cpu)
 	if (!k)
 		return;
 	cpu_fetch_state(cpu);
+	if (cpu->owed.error == k->error)
+		cpu->owed.error = "kvm: the state could not be had";
 	if (k->run)
 		munmap(k->run, k->vm->host->run_size);
 	if (k->fd >= 0)
@@ -134,7 +136,6 @@ static int vcpu_create(void *engine_vm, struct cpu *cpu)
 		return -ENOMEM;
 	k->vm = vm;
 	k->cpu = cpu;
-	k->owed.reason = EXIT_REASON_COUNT;
 	k->flush = true;
 	cpu->engine_state = k;
 	cpu->hooks = &hooks;
@@ -184,7 +185,7 @@ static const char *const exit_names[KVM_EXITS] = {
 	[KVM_EXIT_IRQ_WINDOW_OPEN] = "IRQ_WINDOW_OPEN", [KVM_EXIT_SHUTDOWN] = "SHUTDOWN",
 	[KVM_EXIT_FAIL_ENTRY] = "FAIL_ENTRY", [KVM_EXIT_INTR] = "INTR", [KVM_EXIT_SET_TPR] = "SET_TPR",
 	[KVM_EXIT_INTERNAL_ERROR] = "INTERNAL_ERROR", [KVM_EXIT_X86_RDMSR] = "X86_RDMSR",
-	[KVM_EXIT_X86_WRMSR] = "X86_WRMSR", [KVM_EXITS - 1] = "others",
+	[KVM_EXIT_X86_WRMSR] = "X86_WRMSR", [KVM_EXIT_IOAPIC_EOI] = "IOAPIC_EOI", [KVM_EXITS - 1] = "others",
 };
 
 static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out)
@@ -216,6 +217,10 @@ static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count
 	engine_print(out, "states stored", stores);
 	engine_print(out, "instructions interpreted", interpreted);
 	engine_print(out, "changes of memory slots", vm->slot_changes);
+	if (vm->apics) {
+		engine_print(out, "messages to local APICs", vm->messages);
+		engine_print(out, "changes of interrupt routes", vm->route_changes);
+	}
 }
 
 const struct engine engine_kvm = {
@@ -231,5 +236,6 @@ const struct engine engine_kvm = {
 	.run = kvm_engine_run,
 	.kick = kvm_engine_kick,
 	.deliver = kvm_engine_deliver,
+	.apics = &kvm_apics,
 	.print_stats = print_stats,
 };

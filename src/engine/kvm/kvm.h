@@ -4,7 +4,8 @@
  *
  * The state of a vCPU is in KVM or in struct cpu, never in both: cpu->state_away says where. It goes to KVM when the
  * vCPU is entered and comes back when somebody asks (cpu_fetch_state), not at every exit.
- * Interrupt controllers, clocks, MSRs of the machine and CPUID are Ringside's own, as under every engine.
+ * Interrupt controllers but for the local APICs, clocks, MSRs of the machine and CPUID are Ringside's own, as under every
+ * engine.
  *
  * A struct kvm_vcpu belongs to its vCPU's thread, but for what kick touches. A struct kvm_vm's slots are changed by
  * vCPUs under kvm_vm.lock. Source: Linux Documentation/virt/kvm/api.rst.
@@ -25,7 +26,7 @@ struct cpuid_table;
 struct kvm_host {
 	int fd;
 	size_t run_size; /* bytes of struct kvm_run and what follows it */
-	bool sregs2, exit_on_emulation_failure;
+	bool split_irqchip, sregs2, exit_on_emulation_failure;
 	bool loses_xcr0; /* KVM does not learn of XSETBV (QEMU's TCG does not intercept it) */
 };
 
@@ -42,7 +43,8 @@ struct kvm_vm {
 	pthread_mutex_t lock;
 	uint32_t maps_version; /* of the mappings that the slots show */
 	struct memory_map slot[MEMORY_PIECES_MAX]; /* by KVM's number; len 0: free */
-	uint64_t slot_changes;
+	bool apics; /* the local APICs are in the kernel (apic.c); set before there are vCPUs */
+	uint64_t slot_changes, route_changes, messages;
 };
 
 #define KVM_EXITS 40 /* numbers of exit reasons that are counted one by one; the rest goes to the last */
@@ -68,8 +70,9 @@ struct kvm_vcpu {
 	bool flush;       /* the guest has emptied its TLB while the state was here */
 	bool tsc_by_msr;  /* KVM cannot be told the offset of the TSC */
 	uint64_t tsc_offset; /* as KVM knows it */
-	uint8_t cr8;      /* as KVM was told */
-	struct exit owed; /* an exit that came up between two runs; reason EXIT_REASON_COUNT: none */
+	uint8_t cr8;      /* as KVM was told; with kvm_vm.apics as KVM has it when the state is here, and so: */
+	uint64_t apic_base;
+	bool wait_sipi;
 	char error[160];
 	struct {
 		uint64_t exits[KVM_EXITS], fetches, stores, interpreted, injected;
@@ -90,12 +93,18 @@ bool kvm_memory_access(struct kvm_vm *vm, uint64_t gpa, uint8_t *data, unsigned 
 int kvm_limit_cpuid(void *engine_vm, struct cpuid_table *t);
 int kvm_set_cpuid(struct kvm_vcpu *k);  /* the vCPU's table into KVM; -EOPNOTSUPP if KVM has less than it says */
 int kvm_set_msr_filter(struct kvm_vm *vm);
-bool kvm_owns_msr(uint32_t msr);        /* KVM has this MSR; all others are src/cpu/msr.c's */
+bool kvm_owns_msr(const struct kvm_vm *vm, uint32_t msr); /* KVM has this MSR; all others are src/cpu/msr.c's */
 
 /* state.c: between struct cpu and KVM. 0, or -errno with k->error set. */
 int kvm_state_store(struct kvm_vcpu *k);
 int kvm_state_load(struct kvm_vcpu *k);
 int kvm_store_tsc_offset(struct kvm_vcpu *k);
+
+/* apic.c: the local APICs in the kernel; of kvm_vm.apics only. 0, or -errno with k->error set. */
+extern const struct engine_apics kvm_apics;
+int kvm_apic_store(struct kvm_vcpu *k); /* whether it runs, is halted, waits for a SIPI; after the rest of the state */
+int kvm_apic_load(struct kvm_vcpu *k);  /* before the rest: an INIT or SIPI that has come takes effect */
+bool kvm_apic_extint(struct kvm_vcpu *k, uint8_t vector); /* the 8259's; false: not now */
 
 /* run.c: functions of struct engine and of struct cpu_engine_hooks, as there. */
 void kvm_engine_run(struct cpu *cpu, struct exit *exit);

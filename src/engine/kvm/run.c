@@ -20,6 +20,7 @@
 #include "engine/signals.h"
 #include "util/log.h"
 
+#define MSR_X2APIC_TPR 0x808u
 #define RUNS_TO_COMPLETE 128 /* I/O exits of one instruction, at most */
 
 int kvm_fail(struct kvm_vcpu *k, const char *what, int err)
@@ -80,6 +81,13 @@ static void io_answer(struct kvm_vcpu *k, uint64_t value)
 
 /* ---- the state ---- */
 
+/* Software may have changed TPR by the local APIC's registers, of which KVM knows nothing. */
+static void tell_cr8(struct kvm_vcpu *k, uint8_t cr8)
+{
+	if (!k->vm->apics)
+		k->run->cr8 = k->cr8 = cr8;
+}
+
 static void came_back(struct kvm_vcpu *k)
 {
 	struct cpu *cpu = k->cpu;
@@ -90,7 +98,7 @@ static void came_back(struct kvm_vcpu *k)
 	cpu->sti_shadow = run->if_flag && !run->ready_for_interrupt_injection;
 	cpu->mov_ss_shadow = false;
 	cpu->nmi_blocked = false; /* KVM sees to that */
-	if (run->cr8 != k->cr8) {
+	if (!k->vm->apics && run->cr8 != k->cr8) {
 		k->cr8 = (uint8_t)run->cr8;
 		cpu->env->set_tpr(cpu->env_opaque, k->cr8);
 	}
@@ -125,7 +133,7 @@ void kvm_engine_fetch(struct cpu *cpu)
 
 	complete(k);
 	if (kvm_state_load(k) < 0)
-		fails(k, &k->owed);
+		fails(k, &cpu->owed);
 	cpu->state_away = false;
 }
 
@@ -174,13 +182,15 @@ static void msr_exit(struct kvm_vcpu *k)
 	struct kvm_run *run = k->run;
 	struct cpu *cpu = k->cpu;
 	uint64_t value = 0;
-	bool ok = !kvm_owns_msr(run->msr.index);
+	bool ok = !kvm_owns_msr(k->vm, run->msr.index);
 
 	if (ok && run->exit_reason == KVM_EXIT_X86_RDMSR) {
 		ok = msr_read(cpu, run->msr.index, &value) == X_OK;
 		run->msr.data = value;
 	} else if (ok) {
 		ok = msr_write(cpu, run->msr.index, run->msr.data) == X_OK;
+		if (run->msr.index == MSR_X2APIC_TPR)
+			tell_cr8(k, cpu->env->get_tpr(cpu->env_opaque));
 	}
 	run->msr.error = !ok;
 	k->completes = true;
@@ -219,6 +229,10 @@ static bool handle(struct kvm_vcpu *k, struct exit *exit)
 		return false;
 	case KVM_EXIT_HLT:
 		exit->reason = EXIT_HLT;
+		return true;
+	case KVM_EXIT_IOAPIC_EOI:
+		exit->reason = EXIT_EOI;
+		exit->vector = run->eoi.vector;
 		return true;
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		exit->reason = EXIT_IRQ_WINDOW;
@@ -287,11 +301,7 @@ void kvm_engine_run(struct cpu *cpu, struct exit *exit)
 	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
 
 	*exit = (struct exit){ .reason = EXIT_REQUEST };
-	if (k->owed.reason != EXIT_REASON_COUNT) {
-		*exit = k->owed;
-		k->owed.reason = EXIT_REASON_COUNT;
-		return;
-	}
+	tell_cr8(k, cpu->tpr_class);
 	__atomic_store_n(&k->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
 	if (cpu->state_away && cpu->io.count) {
 		io_answer(k, cpu->io.access[cpu->io.count - 1].value);
@@ -326,10 +336,15 @@ bool kvm_engine_deliver(struct cpu *cpu, enum event_type type, uint8_t vector)
 {
 	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
 	struct kvm_interrupt interrupt = { .irq = vector };
+	bool done;
 
 	if (!cpu->state_away)
 		return false;
-	if (type == EVENT_NMI ? ioctl(k->fd, KVM_NMI, 0) < 0 : ioctl(k->fd, KVM_INTERRUPT, &interrupt) < 0)
+	if (type == EVENT_NMI)
+		done = ioctl(k->fd, KVM_NMI, 0) == 0;
+	else
+		done = k->vm->apics ? kvm_apic_extint(k, vector) : ioctl(k->fd, KVM_INTERRUPT, &interrupt) == 0;
+	if (!done)
 		return false;
 	cpu->halted = false;
 	if (type != EVENT_NMI)

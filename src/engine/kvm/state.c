@@ -152,10 +152,13 @@ static int store_sregs(struct kvm_vcpu *k)
 	o->cr2 = cpu->cr2;
 	o->cr3 = cpu->cr3;
 	o->cr4 = cpu->cr4;
-	o->cr8 = k->cr8 = cpu->env->get_tpr(cpu->env_opaque);
 	o->efer = cpu->efer;
-	o->apic_base = cpu->env->get_apic_base(cpu->env_opaque);
-	k->run->cr8 = o->cr8;
+	if (!k->vm->apics) {
+		k->cr8 = cpu->env->get_tpr(cpu->env_opaque);
+		k->apic_base = cpu->env->get_apic_base(cpu->env_opaque);
+	}
+	o->cr8 = k->run->cr8 = k->cr8;
+	o->apic_base = k->apic_base;
 	if (k->vm->host->sregs2) {
 		s.new.flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
 		memcpy(s.new.pdptrs, cpu->pdpte, sizeof(cpu->pdpte));
@@ -195,6 +198,10 @@ static int load_sregs(struct kvm_vcpu *k)
 	cpu->cr3 = o->cr3;
 	cpu->cr4 = o->cr4;
 	cpu->efer = o->efer;
+	if (k->vm->apics) {
+		k->cr8 = (uint8_t)o->cr8;
+		k->apic_base = o->apic_base;
+	}
 	if (k->vm->host->sregs2 && (s.new.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID))
 		memcpy(cpu->pdpte, s.new.pdptrs, sizeof(cpu->pdpte));
 	return 0;
@@ -398,10 +405,10 @@ static void deliver_pending(struct kvm_vcpu *k, const struct kvm_vcpu_events *e)
 	cpu->nmi_pending |= e->nmi.pending;
 	if (x != X_EXIT)
 		return;
-	k->owed = cpu->exit;
+	cpu->owed = cpu->exit;
 	if (cpu->exit.reason != EXIT_SHUTDOWN)
-		k->owed = (struct exit){ .reason = EXIT_ERROR,
-					 .error = "an interrupt's delivery reads or writes device memory" };
+		cpu->owed = (struct exit){ .reason = EXIT_ERROR,
+					   .error = "an interrupt's delivery reads or writes device memory" };
 }
 
 static int load_events(struct kvm_vcpu *k, struct kvm_vcpu_events *e)
@@ -427,6 +434,8 @@ int kvm_state_store(struct kvm_vcpu *k)
 	RETURN_IF(store_xsave(k));
 	RETURN_IF(store_events(k));
 	RETURN_IF(kvm_store_tsc_offset(k));
+	if (k->vm->apics)
+		RETURN_IF(kvm_apic_store(k));
 	k->stats.stores++;
 	return 0;
 }
@@ -436,6 +445,8 @@ int kvm_state_load(struct kvm_vcpu *k)
 	struct cpu *cpu = k->cpu;
 	struct kvm_vcpu_events events;
 
+	if (k->vm->apics)
+		RETURN_IF(kvm_apic_load(k));
 	RETURN_IF(load_regs(k));
 	RETURN_IF(load_sregs(k));
 	RETURN_IF(load_msrs(k));

@@ -1,0 +1,177 @@
+/*
+ * The local APICs in the kernel: KVM's "split" interrupt controllers. The 8259s and the I/O APIC stay the machine's.
+ *
+ * A halted vCPU sleeps in KVM_RUN then, and the local APIC's timers and messages between vCPUs cost no exit. Messages of
+ * devices go in by KVM_SIGNAL_MSI. The 8259's interrupt comes by kvm_apic_extint, at an interrupt window that KVM
+ * opens when the local APIC's LINT0 lets it through. The ends of level-triggered interrupts come back as exits, for those
+ * vectors that the routes of the I/O APIC's pins name.
+ *
+ * message and routes: any thread; the rest: while the vCPU is not in run. Source: Linux Documentation/virt/kvm/api.rst,
+ * "KVM_CAP_SPLIT_IRQCHIP".
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "cpu/cpuid.h"
+#include "engine/kvm/kvm.h"
+
+#define PINS 24u
+#define MSR_APIC_BASE 0x1bu
+#define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_STEAL_TIME 0x4b564d03u
+#define MSR_PV_EOI 0x4b564d04u
+#define REG(offset) ((offset) >> 4)
+
+static int begin(void *engine_vm)
+{
+	struct kvm_vm *vm = engine_vm;
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args[0] = PINS };
+
+	if (!vm->host->split_irqchip)
+		return -EOPNOTSUPP;
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0)
+		return -errno;
+	vm->apics = true;
+	return kvm_set_msr_filter(vm);
+}
+
+static int message(void *engine_vm, const struct apic_msi *m)
+{
+	struct kvm_vm *vm = engine_vm;
+	struct kvm_msi msi = {
+		.address_lo = (uint32_t)m->address, .address_hi = (uint32_t)(m->address >> 32), .data = m->data,
+	};
+	int r = ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
+
+	__atomic_fetch_add(&vm->messages, 1, __ATOMIC_RELAXED);
+	return r < 0 ? -errno : r;
+}
+
+static int routes(void *engine_vm, const struct apic_msi *pin, unsigned count)
+{
+	struct kvm_vm *vm = engine_vm;
+	union {
+		struct kvm_irq_routing list;
+		uint8_t room[sizeof(struct kvm_irq_routing) + PINS * sizeof(struct kvm_irq_routing_entry)];
+	} all;
+
+	memset(&all, 0, sizeof(all));
+	for (unsigned i = 0; i < count && i < PINS; i++)
+		if (pin[i].address)
+			all.list.entries[all.list.nr++] = (struct kvm_irq_routing_entry){
+				.gsi = i, .type = KVM_IRQ_ROUTING_MSI,
+				.u.msi = { .address_lo = (uint32_t)pin[i].address, .data = pin[i].data },
+			};
+	vm->route_changes++;
+	return ioctl(vm->fd, KVM_SET_GSI_ROUTING, &all) < 0 ? -errno : 0;
+}
+
+/* ---- state ---- */
+
+static int set_msr(struct kvm_vcpu *k, uint32_t index, uint64_t value, const char *name)
+{
+	union kvm_one_msr msr = { .list.nmsrs = 1 };
+
+	msr.list.entries[0].index = index;
+	msr.list.entries[0].data = value;
+	return ioctl(k->fd, KVM_SET_MSRS, &msr) == 1 ? 0 : kvm_fail(k, name, errno ? errno : EINVAL);
+}
+
+/* 0 if there is no such MSR. */
+static uint64_t get_msr(struct kvm_vcpu *k, uint32_t index)
+{
+	union kvm_one_msr msr = { .list.nmsrs = 1 };
+
+	msr.list.entries[0].index = index;
+	return ioctl(k->fd, KVM_GET_MSRS, &msr) == 1 ? msr.list.entries[0].data : 0;
+}
+
+static int put(struct cpu *cpu, const struct apic_state *s)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
+	struct kvm_lapic_state page;
+	int r;
+
+	memset(&page, 0, sizeof(page));
+	for (unsigned i = 0; i < APIC_REGISTERS; i++)
+		memcpy(page.regs + 16 * i, &s->reg[i], sizeof(s->reg[i]));
+	k->wait_sipi = s->wait_sipi;
+	k->apic_base = s->base;
+	k->cr8 = (uint8_t)(s->reg[REG(0x80)] >> 4 & 0xf);
+	if ((r = set_msr(k, MSR_APIC_BASE, s->base, "KVM_SET_MSRS, APIC base")) < 0 || (r = kvm_store_tsc_offset(k)) < 0)
+		return r;
+	if (ioctl(k->fd, KVM_SET_LAPIC, &page) < 0)
+		return kvm_fail(k, "KVM_SET_LAPIC", errno);
+	if (s->tsc_deadline && (r = set_msr(k, MSR_TSC_DEADLINE, s->tsc_deadline, "KVM_SET_MSRS, TSC deadline")) < 0)
+		return r;
+	/* A kernel that has not got these did not show them to the guest: then they are 0. */
+	if (s->pv_eoi && (r = set_msr(k, MSR_PV_EOI, s->pv_eoi, "KVM_SET_MSRS, EOI")) < 0)
+		return r;
+	return s->steal_time ? set_msr(k, MSR_STEAL_TIME, s->steal_time, "KVM_SET_MSRS, steal time") : 0;
+}
+
+static int get(struct cpu *cpu, struct apic_state *s)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
+	struct kvm_lapic_state page;
+
+	cpu_fetch_state(cpu); /* an interrupt that is being delivered is in service, no longer pending */
+	memset(s, 0, sizeof(*s));
+	if (ioctl(k->fd, KVM_GET_LAPIC, &page) < 0)
+		return kvm_fail(k, "KVM_GET_LAPIC", errno);
+	for (unsigned i = 0; i < APIC_REGISTERS; i++)
+		memcpy(&s->reg[i], page.regs + 16 * i, sizeof(s->reg[i]));
+	s->base = get_msr(k, MSR_APIC_BASE);
+	s->tsc_deadline = cpu_has(cpu, FEATURE_TSC_DEADLINE) ? get_msr(k, MSR_TSC_DEADLINE) : 0;
+	s->pv_eoi = get_msr(k, MSR_PV_EOI);
+	s->steal_time = get_msr(k, MSR_STEAL_TIME);
+	s->wait_sipi = k->wait_sipi;
+	return 0;
+}
+
+const struct engine_apics kvm_apics = {
+	.begin = begin, .message = message, .routes = routes, .put = put, .get = get,
+};
+
+/* ---- what the vCPU does ---- */
+
+int kvm_apic_store(struct kvm_vcpu *k)
+{
+	struct cpu *cpu = k->cpu;
+	struct kvm_mp_state mp = {
+		.mp_state = k->wait_sipi ? KVM_MP_STATE_INIT_RECEIVED : cpu->halted ? KVM_MP_STATE_HALTED : KVM_MP_STATE_RUNNABLE,
+	};
+
+	if (ioctl(k->fd, KVM_SET_MP_STATE, &mp) < 0)
+		return kvm_fail(k, "KVM_SET_MP_STATE", errno);
+	cpu->halted = false;
+	return 0;
+}
+
+int kvm_apic_load(struct kvm_vcpu *k)
+{
+	struct kvm_mp_state mp;
+
+	if (ioctl(k->fd, KVM_GET_MP_STATE, &mp) < 0)
+		return kvm_fail(k, "KVM_GET_MP_STATE", errno);
+	k->wait_sipi = mp.mp_state == KVM_MP_STATE_INIT_RECEIVED || mp.mp_state == KVM_MP_STATE_UNINITIALIZED;
+	k->cpu->halted = mp.mp_state == KVM_MP_STATE_HALTED;
+	return 0;
+}
+
+/* By KVM_SET_VCPU_EVENTS: what KVM_INTERRUPT leaves nobody could read back before it is delivered. */
+bool kvm_apic_extint(struct kvm_vcpu *k, uint8_t vector)
+{
+	struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	struct kvm_vcpu_events e;
+
+	if (ioctl(k->fd, KVM_GET_VCPU_EVENTS, &e) < 0 || e.exception.injected || e.exception.pending ||
+	    e.interrupt.injected || e.nmi.injected)
+		return false;
+	e.interrupt.injected = 1;
+	e.interrupt.nr = vector;
+	e.interrupt.soft = 0;
+	e.flags = 0;
+	return ioctl(k->fd, KVM_SET_VCPU_EVENTS, &e) == 0 && ioctl(k->fd, KVM_SET_MP_STATE, &mp) == 0;
+}
