@@ -31,6 +31,13 @@ struct engine_apics {
 	int (*get)(struct cpu *cpu, struct apic_state *s);
 };
 
+#define ENGINE_BELLS_MAX 256
+/* A write of any size to this address is answered by adding to the eventfd, and no exit. */
+struct engine_bell {
+	uint64_t gpa;
+	int fd;
+};
+
 struct engine {
 	const char *name, *help;
 	unsigned cpus_max; /* vCPUs that a VM may have; 0: any number */
@@ -67,6 +74,9 @@ struct engine {
 	 * it next runs; false: the loop is to do it in *cpu. On the vCPU's thread. NULL: always the loop. */
 	bool (*deliver)(struct cpu *cpu, enum event_type type, uint8_t vector);
 	const struct engine_apics *apics; /* NULL: it has none */
+	/* All there are from now on, in place of those before. Any thread. What it cannot do stays an exit, as all does with
+	 * NULL. */
+	void (*bells)(void *engine_vm, const struct engine_bell *bell, unsigned count);
 	/* Prints the engine's part of --stats. NULL: none. */
 	void (*print_stats)(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out);
 	/* Tells of the memory it has mapped for the VM, a range at a time; the same name may come again. NULL: none. */

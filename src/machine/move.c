@@ -14,6 +14,7 @@
 
 #include "cpu/mmu.h"
 #include "machine/apics.h"
+#include "machine/bells.h"
 #include "machine/vm.h"
 #include "util/log.h"
 
@@ -97,7 +98,11 @@ static int change(struct vm *vm, const struct engine *engine)
 		detach(vm, vm->vcpu_count);
 	r = attach(vm, engine);
 	memory_release(&vm->memory);
-	return r < 0 ? r : apics_give(vm);
+	if (r == 0)
+		r = apics_give(vm);
+	if (r == 0)
+		bells_on(vm);
+	return r;
 }
 
 /* 0 or -errno; if it is an error the VM goes on as it was, or ends. */
@@ -106,6 +111,7 @@ static int replace(struct vm *vm, const struct engine *to)
 	const struct engine *from = vm->config.engine;
 	int r = apics_take(vm);
 
+	bells_off(vm);
 	if (r < 0) {
 		vm_stop(vm, VM_ERROR);
 		return r;

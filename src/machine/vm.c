@@ -14,6 +14,7 @@
 #include "control/qmp.h"
 #include "dev/vga.h"
 #include "machine/apics.h"
+#include "machine/bells.h"
 #include "machine/console.h"
 #include "machine/pc.h"
 #include "machine/serial.h"
@@ -119,11 +120,13 @@ static bool build_machine(struct vm *vm, const char **error)
 		return fail(error, "firmware", r);
 	if ((r = apics_give(vm)) < 0)
 		return fail(error, "local APICs of the engine", r);
+	bells_on(vm);
 	return true;
 }
 
 static void tear_machine_down(struct vm *vm)
 {
+	bells_off(vm);
 	pc_free(vm);
 	firmware_free(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)

@@ -56,6 +56,8 @@ int bus_register(struct bus *b, uint64_t base, uint64_t len, const struct bus_op
 	memmove(&b->region[i + 1], &b->region[i], (b->count - i) * sizeof b->region[0]);
 	b->region[i] = (struct bus_region){.base = base, .len = len, .ops = ops, .dev = dev, .tally = tally_of(b, name)};
 	b->count++;
+	if (b->changed)
+		b->changed(b->opaque);
 	return 0;
 }
 
@@ -67,6 +69,8 @@ void bus_unregister(struct bus *b, uint64_t base)
 		return;
 	b->count--;
 	memmove(&b->region[i], &b->region[i + 1], (b->count - i) * sizeof b->region[0]);
+	if (b->changed)
+		b->changed(b->opaque);
 }
 
 /* The region that holds `addr`, or NULL and *gap = the bytes from addr on that none holds. */

@@ -9,6 +9,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Places in a region, `step` bytes apart from `offset` on, where a write, of whatever size and value, may as well be an
+ * addition to the eventfd `fd`. */
+struct bus_bells {
+	uint64_t offset, step;
+	unsigned count;
+	int fd;
+};
+
 struct bus_ops {
 	/* `offset` is from the region's base; size is 1, 2, 4 or 8 and the access lies inside the region. */
 	uint64_t (*read)(void *dev, uint64_t offset, unsigned size);
@@ -16,6 +24,8 @@ struct bus_ops {
 	/* Widest access that the device takes; wider ones are split, little end first. 0 = 8. */
 	unsigned max_size;
 	bool unaligned; /* takes accesses at any offset as they come; others are cut into aligned ones */
+	/* False: it has none now. NULL: it never has. */
+	bool (*bells)(void *dev, struct bus_bells *bells);
 };
 
 struct bus_region {
@@ -39,6 +49,9 @@ struct bus {
 	unsigned count;
 	struct bus_tally tally[BUS_TALLIES_MAX]; /* the first: of accesses that no device claimed; the last: of further names */
 	unsigned tallies;
+	/* A region came or went. NULL: nobody cares. */
+	void (*changed)(void *opaque);
+	void *opaque;
 };
 
 /* 0, -EEXIST when it overlaps another region, -ENOSPC when the bus is full. */

@@ -137,6 +137,7 @@ static const struct row rows[] = {
 	/* what a machine is made of, after a reset */
 	{SCMP_SYS(timerfd_create), IO},
 	{SCMP_SYS(eventfd2), IO},
+	{SCMP_SYS(eventfd2), VCPU, .needs = SANDBOX_DEVICE}, /* a virtio device's bell, when the guest places its registers */
 	{SCMP_SYS(memfd_create), IO},
 	{SCMP_SYS(ftruncate), IO | DISK | SHARE},
 

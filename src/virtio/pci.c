@@ -228,7 +228,16 @@ static void modern_write(void *dev, uint64_t offset, uint64_t value, unsigned si
 	}
 }
 
-static const struct bus_ops modern_ops = {.read = modern_read, .write = modern_write, .max_size = 4};
+static bool modern_bells(void *dev, struct bus_bells *b)
+{
+	struct virtio_device *v = dev;
+
+	*b = (struct bus_bells){.offset = REGION_NOTIFY * REGION, .step = NOTIFY_MULTIPLIER, .count = v->queues,
+				.fd = virtio_bell(v)};
+	return b->fd >= 0;
+}
+
+static const struct bus_ops modern_ops = {.read = modern_read, .write = modern_write, .max_size = 4, .bells = modern_bells};
 
 /* ---- the legacy BAR ---- */
 

@@ -90,6 +90,7 @@ struct virtio_device {
 	/* notifications on their way to the I/O thread */
 	struct loop_call notify;
 	uint64_t notified[VIRTIO_QUEUES_MAX / 64];
+	struct loop_fd bell; /* an eventfd that rings for all queues; fd -1: nobody has asked for it */
 	struct virtqueue *queue;
 	struct dma_span *scratch; /* CHAIN_SEGMENTS_MAX of them: the chain that is being built */
 };
@@ -102,6 +103,7 @@ void virtio_set_legacy_features(struct virtio_device *v, uint32_t features);
 void virtio_reset(struct virtio_device *v);
 void virtio_notify_queue(struct virtio_device *v, unsigned n); /* any n: from the guest */
 void virtio_notify_all(struct virtio_device *v);
+int virtio_bell(struct virtio_device *v); /* an eventfd: rung, it is as if every queue had been notified. -1: cannot be had */
 void virtqueue_reset(struct virtqueue *q); /* as after power-on; the device forgot its chains */
 void virtio_queue_reset_by_driver(struct virtqueue *q);
 

@@ -2,7 +2,8 @@
  * What every virtio device does: status, features, the life of its queues, notifications carried to the I/O thread,
  * interrupts. See virtio.h for device types, transport.h for the core's other files.
  *
- * A notification sets a bit and asks the loop for a call; the device's notify runs there. What one such call may take
+ * A notification sets a bit and asks the loop for a call; the device's notify runs there. An engine that can rings the
+ * device's eventfd in place of an exit: every queue is notified then. What one such call may take
  * is bounded, so that a guest that feeds a queue without end does not keep the I/O thread, and vm->lock, to itself.
  *
  * Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2 and 3.
@@ -10,8 +11,11 @@
 #include "virtio/virtio.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "util/log.h"
 #include "virtio/transport.h"
@@ -165,6 +169,36 @@ void virtio_notify_all(struct virtio_device *v)
 	for (unsigned i = 0; i < v->queues; i++)
 		if (v->queue[i].enabled)
 			virtio_notify_queue(v, i);
+}
+
+/* On the I/O thread. */
+static void rung(void *opaque, short revents)
+{
+	struct virtio_device *v = opaque;
+	uint64_t times;
+
+	if ((revents & POLLIN) && read(v->bell.fd, &times, sizeof times) == sizeof times)
+		virtio_notify_all(v);
+}
+
+int virtio_bell(struct virtio_device *v)
+{
+	if (v->bell.fd < 0) {
+		v->bell.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (v->bell.fd >= 0) {
+			loop_add_fd(v->loop, &v->bell);
+			loop_wake(v->loop);
+		}
+	}
+	return v->bell.fd;
+}
+
+static void remove_bell(struct virtio_device *v)
+{
+	if (v->bell.fd < 0)
+		return;
+	loop_remove_fd(v->loop, &v->bell);
+	close(v->bell.fd);
 }
 
 /* On the I/O thread. */
@@ -395,6 +429,7 @@ struct virtio_device *virtio_new(const struct virtio_config *config)
 	v->queues = config->queues;
 	v->queue_size = config->queue_size;
 	v->notify = (struct loop_call){.run = notify, .opaque = v};
+	v->bell = (struct loop_fd){.fd = -1, .events = POLLIN, .ready = rung, .opaque = v};
 	v->queue = calloc(v->queues, sizeof *v->queue);
 	v->scratch = calloc(CHAIN_SEGMENTS_MAX, sizeof *v->scratch);
 	if (!v->queue || !v->scratch) {
@@ -411,6 +446,7 @@ struct virtio_device *virtio_new(const struct virtio_config *config)
 
 fail:
 	virtio_pci_free(v);
+	remove_bell(v);
 	free(v->scratch);
 	free(v->queue);
 	free(v);
@@ -427,6 +463,7 @@ void virtio_free(struct virtio_device *v)
 		virtqueue_reset(&v->queue[i]);
 	loop_call_cancel(v->loop, &v->notify);
 	virtio_pci_free(v);
+	remove_bell(v);
 	free(v->scratch);
 	free(v->queue);
 	free(v);

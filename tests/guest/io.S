@@ -1,21 +1,22 @@
 // MODES: 32 64
 /*
- * Port and memory I/O by every kind of instruction: the local APIC's task priority register and the PIC's
+ * Port and memory I/O by every kind of instruction: the counter of the HPET, which stands still, and the PIC's
  * mask register keep what is written.
  */
 #include "guest.inc"
 
-	.set TPR, 0xfee00080
+	.set HPET, 0xfed00000
+	.set COUNTER, HPET + 0xf0
 	.bss
 	.balign 4096
-apic_pd: .skip 4096
+device_pd: .skip 4096
 buf:	.skip 64
 	.data
 	.balign 8
 pic_bytes: .byte 0xf1, 0xf2, 0xf3, 0xf7, 0xfb, 0xfa
 	.text
 
-	/* BX = TPR. name, code that leaves a value in the TPR or in EAX */
+	/* BX = COUNTER. name, code that leaves a value in the counter's low half or in EAX */
 .macro T name:req, code:req, want:req
 	movl $0x20, (BX)
 	mov $0x30, %eax
@@ -34,12 +35,12 @@ pic_bytes: .byte 0xf1, 0xf2, 0xf3, 0xf7, 0xfb, 0xfa
 
 test_main:
 #if LONG
-	movl $apic_pd + 7, boot_pdpt + 24
-	movl $0xfee00087 + 0x18, apic_pd + 503 * 8
+	movl $device_pd + 7, boot_pdpt + 24
+	movl $0xfec00087 + 0x18, device_pd + 502 * 8
 	mov %cr3, %rax
 	mov %rax, %cr3
 #endif
-	mov $TPR, %ebx
+	mov $COUNTER, %ebx
 	A "mov from", "mov (%ebx), %eax", 0x20
 	T "mov to", "mov %ecx, (%ebx)", 0x50
 	T "mov imm", "movl $0x70, (%ebx)", 0x70
@@ -87,14 +88,14 @@ test_main:
 	T "pop to", "push $0x60; popl (%ebx)", 0x60
 #endif
 	movl $0, (BX)
-	/* many at once: the version and task registers by rep movsl */
-	mov $0xfee00030, %esi
+	/* by rep movsl: what the HPET can do */
+	mov $HPET, %esi
 	mov $buf, %edi
 	mov $1, %ecx
 	rep movsl
-	mov 0xfee00030 - TPR(BX), %eax
+	mov HPET - COUNTER(BX), %eax
 	CHECK4 "rep movsl from a register", buf, %eax
-	CHECK4 "rep movsl: esi", %esi, $0xfee00034
+	CHECK4 "rep movsl: esi", %esi, $HPET + 4
 
 	/* -- ports */
 	mov $0xf0, %al

@@ -2,6 +2,8 @@
  * The virtio core under a driver: both interfaces, both ring formats, indirect tables, event index, MSI-X and INTx,
  * ring reset, and drivers that break the rules. The device here gives back what it reads, turned round.
  */
+#include <unistd.h>
+
 #include "virtio_driver.h"
 
 enum { QUEUES = 3, SIZE = 16, CONFIG_SIZE = 12, HELD_MAX = 64 };
@@ -441,6 +443,62 @@ static void test_early(void)
 	stop();
 }
 
+/* ---- bells ---- */
+
+static unsigned regions_changed;
+
+static void on_change(void *opaque)
+{
+	(void)opaque;
+	regions_changed++;
+}
+
+/* The region with the queues' notifications says where they are, wherever the guest puts it, and what to ring in place of
+ * a write; a ring is a notification of every queue. */
+static void test_bells(void)
+{
+	const struct bus_region *r = NULL;
+	struct bus_bells b = {.fd = -1};
+	uint64_t one = 1;
+	uint16_t id;
+	uint32_t len;
+
+	start_running(false, true, 0);
+	const struct vd_segment s[2] = {segment(4), segment(4)};
+	mmio.changed = on_change;
+	for (unsigned i = 0; i < mmio.count; i++)
+		if (mmio.region[i].ops->bells)
+			r = &mmio.region[i];
+	CHECK(r && r->ops->bells(r->dev, &b));
+	CHECK_EQ(r->base + b.offset, v.notify);
+	CHECK_EQ(b.step, v.notify_multiplier);
+	CHECK_EQ(b.count, QUEUES);
+	CHECK(b.fd >= 0);
+	vd_turn(); /* what DRIVER_OK has begun */
+	vd_add(&v, 0, s, 1, 1);
+	vd_turn();
+	CHECK(!vd_used(&v, 0, &id, &len));
+	CHECK_EQ(write(b.fd, &one, sizeof one), sizeof one);
+	vd_turn();
+	vd_turn();
+	CHECK(vd_used(&v, 0, &id, &len));
+	/* For nothing, and to a device that was reset. */
+	CHECK_EQ(write(b.fd, &one, sizeof one), sizeof one);
+	vd_set_status(&v, 0);
+	vd_turn();
+	vd_turn();
+	CHECK_EQ(vd_status(&v), 0);
+	/* Memory decoding off and on. */
+	regions_changed = 0;
+	vd_pci_write(&v, 4, 2, 4);
+	CHECK(regions_changed > 0);
+	regions_changed = 0;
+	vd_pci_write(&v, 4, 2, 7);
+	CHECK(regions_changed > 0);
+	mmio.changed = NULL;
+	stop();
+}
+
 /* ---- resets ---- */
 
 static void test_resets(void)
@@ -680,6 +738,7 @@ int main(void)
 	test_sizes();
 	test_interrupts();
 	test_early();
+	test_bells();
 	test_resets();
 	test_broken_rings();
 	test_endless();

@@ -217,6 +217,7 @@ static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count
 	engine_print(out, "states stored", stores);
 	engine_print(out, "instructions interpreted", interpreted);
 	engine_print(out, "changes of memory slots", vm->slot_changes);
+	engine_print(out, "bells", vm->bells);
 	if (vm->apics) {
 		engine_print(out, "messages to local APICs", vm->messages);
 		engine_print(out, "changes of interrupt routes", vm->route_changes);
@@ -237,5 +238,6 @@ const struct engine engine_kvm = {
 	.kick = kvm_engine_kick,
 	.deliver = kvm_engine_deliver,
 	.apics = &kvm_apics,
+	.bells = kvm_bells,
 	.print_stats = print_stats,
 };

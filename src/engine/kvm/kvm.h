@@ -26,7 +26,7 @@ struct cpuid_table;
 struct kvm_host {
 	int fd;
 	size_t run_size; /* bytes of struct kvm_run and what follows it */
-	bool split_irqchip, sregs2, exit_on_emulation_failure;
+	bool split_irqchip, bells, sregs2, exit_on_emulation_failure;
 	bool loses_xcr0; /* KVM does not learn of XSETBV (QEMU's TCG does not intercept it) */
 };
 
@@ -44,6 +44,8 @@ struct kvm_vm {
 	uint32_t maps_version; /* of the mappings that the slots show */
 	struct memory_map slot[MEMORY_PIECES_MAX]; /* by KVM's number; len 0: free */
 	bool apics; /* the local APICs are in the kernel (apic.c); set before there are vCPUs */
+	struct engine_bell bell[ENGINE_BELLS_MAX];
+	unsigned bells;
 	uint64_t slot_changes, route_changes, messages;
 };
 
@@ -88,6 +90,9 @@ void kvm_host_loses_xcr0(void);
 int kvm_memory_update(struct kvm_vm *vm);
 /* An access that KVM took for I/O though memory is there now: does it. False: it is I/O. */
 bool kvm_memory_access(struct kvm_vm *vm, uint64_t gpa, uint8_t *data, unsigned len, bool write);
+
+/* bells.c: as struct engine.bells. */
+void kvm_bells(void *engine_vm, const struct engine_bell *bell, unsigned count);
 
 /* features.c: what the guest may be shown. 0 or -errno. */
 int kvm_limit_cpuid(void *engine_vm, struct cpuid_table *t);
