@@ -1,7 +1,8 @@
 /*
  * The VGA's picture: what CRT controller, serializer, attribute controller and DAC make of display memory.
  *
- * Every line is made anew each time somebody looks; the display finds out what has changed. Nothing of the guest's is
+ * Every line is made anew each time somebody looks, unless the engine knows that nothing was written; the display finds
+ * out what has changed. Nothing of the guest's is
  * trusted: offsets into display memory wrap around in it, sizes are cut to what the display can have.
  *
  * Not as in the adapter: 9-dot panning in text modes goes by 8, the colors of a blanked screen are black without
@@ -345,14 +346,30 @@ static void draw_blank(struct vga *v, struct display *d)
 		display_put_line(d, y, v->line);
 }
 
+/* These modes show nothing but display memory: no cursor, nothing that blinks. Where the engine can tell that nothing
+ * was written, the picture is what it was. */
+static bool is_unchanged(struct vga *v)
+{
+	bool written = memory_block_take_written(v->config.memory, v->offset, VGA_MEMORY_SIZE);
+	bool same = v->is_drawn && memcmp(&v->drawn, &v->registers, sizeof v->drawn) == 0;
+
+	v->drawn = v->registers;
+	v->is_drawn = true;
+	return same && !written;
+}
+
 static void draw(void *opaque, struct display *d)
 {
 	struct vga *v = opaque;
 
+	if (!is_blank(v) && vga_vbe_on(v)) {
+		if (!is_unchanged(v))
+			draw_vbe(v, d);
+		return;
+	}
+	v->is_drawn = false;
 	if (is_blank(v))
 		draw_blank(v, d);
-	else if (vga_vbe_on(v))
-		draw_vbe(v, d);
 	else
 		draw_ibm(v, d);
 }

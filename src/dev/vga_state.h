@@ -68,6 +68,21 @@ enum vbe_register {
 #define VBE_LINEAR 0x40
 #define VBE_KEEP_MEMORY 0x80
 
+#define VGA_REGISTERS \
+	uint8_t misc, feature; \
+	uint8_t seq_index, seq[SEQ_COUNT]; \
+	uint8_t gr_index, gr[GR_COUNT]; \
+	uint8_t crtc_index, crtc[CRTC_COUNT]; \
+	uint8_t attr_index, attr[ATTR_COUNT]; \
+	bool attr_data; /* the next write to 0x3c0 is data */ \
+	uint8_t dac_mask, dac_index, dac_component, dac_state, dac_new[3]; \
+	uint8_t dac[256][3]; \
+	uint32_t latch; /* a byte a plane */ \
+	uint8_t edid[256]; \
+	uint16_t vbe_index, vbe[VBE_COUNT];
+
+struct vga_registers { VGA_REGISTERS };
+
 struct vga {
 	struct vga_config config;
 	struct pci_device pci;
@@ -76,17 +91,13 @@ struct vga {
 	bool ports_on, window_on; /* PCI's command register lets the adapter answer */
 	uint64_t window;          /* offset into memory that is mapped at 0xa0000; WINDOW_BY_EXITS */
 
-	uint8_t misc, feature;
-	uint8_t seq_index, seq[SEQ_COUNT];
-	uint8_t gr_index, gr[GR_COUNT];
-	uint8_t crtc_index, crtc[CRTC_COUNT];
-	uint8_t attr_index, attr[ATTR_COUNT];
-	bool attr_data; /* the next write to 0x3c0 is data */
-	uint8_t dac_mask, dac_index, dac_component, dac_state, dac_new[3];
-	uint8_t dac[256][3];
-	uint32_t latch; /* a byte a plane */
-	uint8_t edid[256];
-	uint16_t vbe_index, vbe[VBE_COUNT];
+	union {
+		struct { VGA_REGISTERS };
+		struct vga_registers registers; /* all of them */
+	};
+	/* The picture was last made of display memory as it was, and of these registers. */
+	bool is_drawn;
+	struct vga_registers drawn;
 
 	uint32_t palette[256]; /* dac as pixels, while a picture is drawn */
 	uint32_t line[DISPLAY_WIDTH_MAX + 32]; /* room for panning, and what is left of the last character */

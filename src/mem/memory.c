@@ -123,6 +123,25 @@ void memory_block_written(struct memory *m, uint64_t offset, uint64_t len)
 		memory_touch(m, offset, len, false);
 }
 
+bool memory_block_take_written(struct memory *m, uint64_t offset, uint64_t len)
+{
+	bool written = false;
+
+	pthread_rwlock_rdlock(&m->engine_lock);
+	if (!m->note_written) {
+		pthread_rwlock_unlock(&m->engine_lock);
+		return true;
+	}
+	m->note_written(m->note_written_opaque);
+	for (uint64_t page = offset >> PAGE_SHIFT; len && page <= (offset + len - 1) >> PAGE_SHIFT; page++)
+		if (__atomic_load_n(&m->state[page], __ATOMIC_RELAXED) & PAGE_DIRTY) {
+			__atomic_fetch_and(&m->state[page], (uint8_t)~PAGE_DIRTY, __ATOMIC_SEQ_CST);
+			written = true;
+		}
+	pthread_rwlock_unlock(&m->engine_lock);
+	return written;
+}
+
 int memory_read(const struct memory *m, uint64_t gpa, void *buf, uint64_t len)
 {
 	uint64_t off = memory_offset(m, gpa, len);

@@ -58,6 +58,10 @@ struct memory {
 	void (*write_begin)(void *opaque);
 	void (*write_end)(void *opaque, uint64_t offset, uint64_t len);
 	void *write_opaque;
+	/* Marks pages of blocks PAGE_DIRTY that vCPUs have written since it was last called, set by an engine that can tell; any
+	 * thread. NULL: vCPUs mark what they write the first time, and cannot be made to do so again. */
+	void (*note_written)(void *opaque);
+	void *note_written_opaque;
 	pthread_rwlock_t engine_lock; /* held for reading in the functions above, for writing while they are set */
 	uint32_t direct;              /* spans by which devices are writing to RAM itself (mem/dma.h); atomic */
 	/* Mappings have changed: vCPUs have to come out of the guest and look (memory_maps_changed). Set by the machine. */
@@ -182,5 +186,7 @@ void memory_written(struct memory *m, uint64_t gpa, uint64_t len);
 /* The same two by offset, for whoever owns a block: mapped or not, read-only to the guest or not. */
 void memory_block_write(struct memory *m, uint64_t offset, const void *buf, uint64_t len);
 void memory_block_written(struct memory *m, uint64_t offset, uint64_t len);
+/* May anything in these pages of a block have been written since this was last asked? For its owner. */
+bool memory_block_take_written(struct memory *m, uint64_t offset, uint64_t len);
 
 #endif

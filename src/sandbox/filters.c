@@ -131,6 +131,7 @@ static const struct row rows[] = {
 	{SCMP_SYS(ioctl), IO, .needs = SANDBOX_TAP, C(1, IS(1, TUNSETOFFLOAD))},
 	{SCMP_SYS(ioctl), IO | VCPU, .needs = SANDBOX_DEVICE, C(1, BITS(1, IOCTL_OWNER, KVM_IOCTLS))},
 	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_SIGNAL_MSI))}, /* a key's interrupt */
+	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_GET_DIRTY_LOG))}, /* has the picture changed? */
 	{SCMP_SYS(timerfd_settime), IO | VCPU},
 	{SCMP_SYS(io_uring_enter), IO | VCPU}, /* the rings take reads and writes only */
 

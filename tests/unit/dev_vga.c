@@ -521,6 +521,74 @@ static void vbe_modes(void)
 	stop();
 }
 
+/* An engine that knows what vCPUs write: of this byte it says so when it is asked to. */
+static bool noted;
+static uint64_t noted_offset;
+
+static void note(void *opaque)
+{
+	(void)opaque;
+	if (noted)
+		__atomic_fetch_or(&memory.state[noted_offset >> PAGE_SHIFT], PAGE_DIRTY, __ATOMIC_RELAXED);
+	noted = false;
+}
+
+/* Nothing is drawn anew unless display memory was written, by whomever, or a register changed. */
+static void unwritten(void)
+{
+	start();
+	outb(0x3c2, 0x63);
+	screen_on();
+	vbe(1, 800);
+	vbe(2, 600);
+	vbe(3, 8);
+	vbe(4, 0x41);
+	gr(8, 0xff);
+	vbe(5, 0);
+	dac(0, 0, 0, 0);
+	dac(1, 63, 0, 0);
+	dac(2, 0, 63, 0);
+	uint8_t *p = memory_hva_writable(&memory, WINDOW, 0x10000), two = 2;
+	CHECK(p != NULL);
+	if (!p)
+		return;
+	display_refresh(display);
+	p[5] = 1;
+	display_refresh(display);
+	CHECK_EQ(pixel(5, 0), 0xff0000); /* nobody can tell: drawn each time */
+	memory.note_written = note;
+	noted_offset = (uint64_t)(p - memory.base);
+	display_refresh(display);
+	p[5] = 0;
+	display_refresh(display);
+	CHECK_EQ(pixel(5, 0), 0xff0000);
+	noted = true;
+	display_refresh(display);
+	CHECK_EQ(pixel(5, 0), 0);
+	p[5] = 1;
+	display_refresh(display);
+	CHECK_EQ(pixel(5, 0), 0);
+	memory_block_write(&memory, noted_offset + 6, &two, 1);
+	display_refresh(display);
+	CHECK_EQ(pixel(5, 0), 0xff0000);
+	CHECK_EQ(pixel(6, 0), 0x00ff00);
+	dac(1, 0, 0, 63);
+	display_refresh(display);
+	CHECK_EQ(pixel(5, 0), 0x0000ff);
+	p[5] = 2;
+	inb(0x3da);
+	outb(0x3c0, 0); /* blanked, and not */
+	display_refresh(display);
+	CHECK_EQ(pixel(5, 0), 0);
+	inb(0x3da);
+	outb(0x3c0, 0x20);
+	display_refresh(display);
+	CHECK_EQ(pixel(5, 0), 0x00ff00);
+	vbe(4, 0);
+	memory.note_written = NULL;
+	stop();
+}
+
 static void vbe_planar(void)
 {
 	start();
@@ -607,6 +675,7 @@ int main(void)
 	mode_4();
 	vbe_modes();
 	vbe_planar();
+	unwritten();
 	changes();
 	hostile();
 	return summary();

@@ -75,6 +75,7 @@ static int set_msr(struct kvm_vcpu *k, uint32_t index, uint64_t value, const cha
 
 	msr.list.entries[0].index = index;
 	msr.list.entries[0].data = value;
+	errno = 0; /* stays so if KVM knows the MSR and not the value */
 	return ioctl(k->fd, KVM_SET_MSRS, &msr) == 1 ? 0 : kvm_fail(k, name, errno ? errno : EINVAL);
 }
 
@@ -99,6 +100,9 @@ static int put(struct cpu *cpu, const struct apic_state *s)
 	k->wait_sipi = s->wait_sipi;
 	k->apic_base = s->base;
 	k->cr8 = (uint8_t)(s->reg[REG(0x80)] >> 4 & 0xf);
+	/* What the paravirtual MSRs name has to be memory. */
+	if ((r = kvm_memory_update(k->vm)) < 0)
+		return r;
 	if ((r = set_msr(k, MSR_APIC_BASE, s->base, "KVM_SET_MSRS, APIC base")) < 0 || (r = kvm_store_tsc_offset(k)) < 0)
 		return r;
 	if (ioctl(k->fd, KVM_SET_LAPIC, &page) < 0)

@@ -68,6 +68,11 @@ static void vm_destroy(void *engine_vm)
 {
 	struct kvm_vm *vm = engine_vm;
 
+	if (vm->memory->note_written_opaque == vm) {
+		kvm_note_written(vm);
+		vm->memory->note_written = NULL;
+		vm->memory->note_written_opaque = NULL;
+	}
 	if (vm->fd >= 0)
 		close(vm->fd);
 	pthread_mutex_destroy(&vm->lock);
@@ -103,6 +108,8 @@ static void *vm_create(struct memory *memory)
 		errno = -r;
 		return NULL;
 	}
+	memory->note_written = kvm_note_written;
+	memory->note_written_opaque = vm;
 	return vm;
 }
 

@@ -44,6 +44,7 @@ struct kvm_vm {
 	uint32_t maps_version; /* of the mappings that the slots show */
 	struct memory_map slot[MEMORY_PIECES_MAX]; /* by KVM's number; len 0: free */
 	bool apics; /* the local APICs are in the kernel (apic.c); set before there are vCPUs */
+	uint64_t written[MEMORY_BLOCKS_MAX >> PAGE_SHIFT >> 6]; /* a log of KVM's, under lock */
 	struct engine_bell bell[ENGINE_BELLS_MAX];
 	unsigned bells;
 	uint64_t slot_changes, route_changes, messages;
@@ -88,6 +89,7 @@ void kvm_host_loses_xcr0(void);
 
 /* memory.c: makes the slots show what the memory map shows, if it has changed since. 0 or -errno. Any vCPU's thread. */
 int kvm_memory_update(struct kvm_vm *vm);
+void kvm_note_written(void *engine_vm); /* as struct memory.note_written */
 /* An access that KVM took for I/O though memory is there now: does it. False: it is I/O. */
 bool kvm_memory_access(struct kvm_vm *vm, uint64_t gpa, uint8_t *data, unsigned len, bool write);
 

@@ -5,6 +5,8 @@
  * the slots up to date, under kvm_vm.lock; slots that stay as they are are not touched, so other vCPUs in the guest
  * never miss RAM. What they may miss for a moment is memory that is being remapped: that comes as an MMIO exit, and
  * kvm_memory_access answers it.
+ *
+ * What vCPUs write to blocks besides RAM (a screen's memory) KVM logs; kvm_note_written takes the log, on any thread.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,11 +15,46 @@
 #include "engine/kvm/kvm.h"
 #include "util/log.h"
 
+/* Not RAM, of which nobody asks what was written: a log of it would cost large pages. */
+static bool logged(const struct kvm_vm *vm, const struct memory_map *piece)
+{
+	return piece->offset >= vm->memory->size && !piece->readonly;
+}
+
+static void mark(struct kvm_vm *vm, const struct memory_map *slot, uint64_t page)
+{
+	__atomic_fetch_or(&vm->memory->state[(slot->offset >> PAGE_SHIFT) + page], PAGE_DIRTY, __ATOMIC_SEQ_CST);
+}
+
+/* kvm_vm.lock held. What KVM does not tell counts as written. */
+static void note_slot(struct kvm_vm *vm, unsigned n)
+{
+	const struct memory_map *slot = &vm->slot[n];
+	struct kvm_dirty_log log = { .slot = n, .dirty_bitmap = vm->written };
+	uint64_t pages = slot->len >> PAGE_SHIFT;
+	bool told = ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log) == 0;
+
+	for (uint64_t page = 0; page < pages; page++)
+		if (!told || vm->written[page / 64] >> page % 64 & 1)
+			mark(vm, slot, page);
+}
+
+void kvm_note_written(void *engine_vm)
+{
+	struct kvm_vm *vm = engine_vm;
+
+	pthread_mutex_lock(&vm->lock);
+	for (unsigned n = 0; n < MEMORY_PIECES_MAX; n++)
+		if (vm->slot[n].len && logged(vm, &vm->slot[n]))
+			note_slot(vm, n);
+	pthread_mutex_unlock(&vm->lock);
+}
+
 static int set_slot(struct kvm_vm *vm, unsigned n, const struct memory_map *piece, uint64_t len)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = n,
-		.flags = piece->readonly ? KVM_MEM_READONLY : 0,
+		.flags = (piece->readonly ? KVM_MEM_READONLY : 0) | (logged(vm, piece) ? KVM_MEM_LOG_DIRTY_PAGES : 0),
 		.guest_phys_addr = piece->gpa,
 		.memory_size = len,
 		.userspace_addr = (uint64_t)(uintptr_t)(vm->memory->base + piece->offset),
@@ -28,6 +65,8 @@ static int set_slot(struct kvm_vm *vm, unsigned n, const struct memory_map *piec
 	vm->slot_changes++;
 	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
 		return -errno;
+	for (uint64_t page = 0; !len && logged(vm, piece) && page < vm->slot[n].len >> PAGE_SHIFT; page++)
+		mark(vm, &vm->slot[n], page); /* its log is gone */
 	vm->slot[n] = *piece;
 	vm->slot[n].len = len;
 	return 0;
