@@ -1,11 +1,13 @@
 // MODES: 64
 // CPUS: 4
 // TIMEOUT: 60
+// KVM-ARGS: --own-apics
 // QEMU-SKIP: its TCG offers none of KVM's interface
 /*
  * KVM's paravirtual interface among several processors: EOI in memory, kicks out of HLT, IPIs by hypercall, steal time
  * with its "preempted" flag and the TLB flush left there. Source: Linux Documentation/virt/kvm/x86/{msr,hypercalls}.rst.
  */
+/* With local APICs in the kernel KVM answers these hypercalls itself, and sends an INIT to who asks for one. */
 #include "guest.inc"
 #include "smp.inc"
 #include "ipi.inc"
