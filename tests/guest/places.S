@@ -339,9 +339,35 @@ spaces:	mov $1, %eax
 	dec %ebp
 	jnz 1b
 	CHECK4 "two address spaces, mappings changed", bad, $0
-8:	mov pml4_now, %rax
+8:	/* a branch into a global page, which another address space's INVLPG says is another */
+	orl $1 << 7, CR4_NOW
+	mov CR4_NOW, %rax
+	mov %rax, %cr4
+	mov pml4_now, %rax
+	lea 3(%rax), %r13
+	bts $63, %r13
+	movl $0x11, next_page + (far - next_page) + 1
+	mov $REMAP + far_jump - page, %eax
+	mov %rax, target
+	movl $0, bad
+	mov $20, %ebp
+	mov $REMAP + 4096, %r14d
+1:	movl $next_page + 0x107, remap_table + 8
+	invlpg (%r14)
+	.rept 4
+	SPACE %r12, $0x11
+	.endr
+	mov %r13, %cr3
+	movl $other + 0x107, remap_table + 8
+	invlpg (%r14)
+	SPACE %r12, $0x22
+	mov %r13, %cr3
+	dec %ebp
+	jnz 1b
+	CHECK4 "two address spaces, a global page", bad, $0
+	mov pml4_now, %rax
 	mov %rax, %cr3
-	andl $~(1 << 17), CR4_NOW
+	andl $~(1 << 17 | 1 << 7), CR4_NOW
 	mov CR4_NOW, %rax
 	mov %rax, %cr4
 9:	ret

@@ -68,7 +68,7 @@ static void pages_empty(struct bt *bt)
 		for (unsigned i = 0; i < used; i++)
 			__atomic_store_n(&page[i].linear_plus_1, 0, __ATOMIC_RELAXED);
 	bt->pages_filled = 0;
-	bt->pages_local = false;
+	bt->pages_local = bt->pages_global = false;
 }
 
 void branch_flush(struct bt *bt, bool global_too)
@@ -159,7 +159,9 @@ void page_bind(struct bt *bt, const struct block *b, uint64_t linear)
 		context_of(bt)->page[bt->pages_filled] = (struct saved_page){ linear, b->code_page };
 	if (bt->pages_filled <= BRANCH_RECENT)
 		bt->pages_filled++;
-	if (!fetched_global(bt->cpu, linear))
+	if (fetched_global(bt->cpu, linear))
+		bt->pages_global = true;
+	else
 		bt->pages_local = true;
 	note_page(bt, linear);
 }
@@ -268,7 +270,8 @@ static void context_put_away(struct bt *bt)
 	c->generation = bt->generation;
 	c->key = bt->branch_key[TLB_USER];
 	c->filled = c->pages_filled = 0;
-	if (pages <= BRANCH_RECENT && filled <= BRANCH_RECENT) {
+	/* INVLPG of a global page counts here too, wherever it is done */
+	if (pages <= BRANCH_RECENT && filled <= BRANCH_RECENT && !bt->pages_global) {
 		for (unsigned i = 0; i < filled; i++) {
 			struct saved_branch s = c->entry[i];
 

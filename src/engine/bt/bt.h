@@ -378,7 +378,7 @@ struct bt {
 	bool branch_local[BRANCH_MODES]; /* has targets in pages that are not global */
 	uint16_t branch_recent[BRANCH_MODES][BRANCH_RECENT];
 	uint32_t pages_filled; /* of struct code_page, in the same way */
-	bool pages_local;
+	bool pages_local, pages_global; /* some are in pages that are not global, that are */
 	/* The lists of what has been filled of TLB_USER and of pages are those of the address space's context. */
 	struct branch_context context[TLB_CONTEXTS];
 	unsigned current;    /* the one in use: the TLB's, as of the last change that was told */
