@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <stdint.h>
@@ -201,22 +200,21 @@ static int make_place(const char *path, bool directory)
 	return fd < 0 ? -errno : close(fd);
 }
 
-/* Is `path` a link into a directory that is shown? Then it is shown as a link, so that a file which replaces the one that
- * it leads to is found. */
-static bool links_to_shown(const struct sandbox_config *c, const char *path, char *target, size_t size)
+/* Where `path` leads if it is a link into a directory that is shown, else NULL: it is shown as a link then, so that a file
+ * which replaces the one that it leads to is found. Straight there: other links on the way may not be shown. */
+static char *shown_target(const struct sandbox_config *c, const char *path)
 {
-	ssize_t n = readlink(path, target, size - 1);
-	char *real = n > 0 ? realpath(path, NULL) : NULL;
-	bool found = false;
+	struct stat st;
+	char *real = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
 
-	for (unsigned i = 0; real && i < c->paths && !found; i++) {
+	for (unsigned i = 0; real && i < c->paths; i++) {
 		size_t len = strlen(c->path[i].path);
 
-		found = !is_share(c->path[i].kind) && strncmp(real, c->path[i].path, len) == 0 && real[len] == '/';
+		if (!is_share(c->path[i].kind) && strncmp(real, c->path[i].path, len) == 0 && real[len] == '/')
+			return real;
 	}
 	free(real);
-	target[n > 0 ? n : 0] = '\0';
-	return found;
+	return NULL;
 }
 
 /* Shows what `from` names at `path` below the working directory. `from` is a link in /proc: opened before it is covered. */
@@ -257,19 +255,20 @@ static int show_descriptors(const struct sandbox_config *c, int own)
 static int fill_root(const struct sandbox_config *c, int own, const char **what)
 {
 	int r = show_descriptors(c, own);
-	char target[PATH_MAX];
 
 	*what = "chroot: /proc";
 	for (unsigned i = 0; i < c->paths && r == 0; i++) {
 		const char *path = *what = c->path[i].path;
+		char *target;
 
 		/* A share is worked on through its own descriptor. */
 		if (kept_path[i] < 0 || is_share(c->path[i].kind))
 			continue;
-		if (!links_to_shown(c, path, target, sizeof target))
+		if (!(target = shown_target(c, path)))
 			r = show(kept_path[i], path, c->path[i].kind == SANDBOX_READ);
 		else if ((r = make_parents(path)) == 0 && symlink(target, path + 1) < 0 && errno != EEXIST)
 			r = -errno;
+		free(target);
 	}
 	return r;
 }

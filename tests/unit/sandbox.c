@@ -41,7 +41,7 @@ static const char *const role_names[] = {
 };
 
 static char directory[] = "/tmp/ringside-sandbox-XXXXXX"; /* file, shared/file, secret */
-static char path_file[64], path_shared[64], path_secret[64], path_outside[64], path_link[64];
+static char path_file[64], path_shared[64], path_secret[64], path_outside[64], path_link[64], path_hop[64];
 static pid_t parent;
 static bool landlock; /* this host has it */
 static int abi;       /* the version of it */
@@ -268,7 +268,7 @@ static int io_root(void)
 {
 	return can_read(path_shared) != 0 ? 1 : can_read(path_secret) != ENOENT ? 2 : can_read("/etc/passwd") != ENOENT ? 3 : 0;
 }
-static int io_link(void) /* a link in the new root as it was in the old one */
+static int io_link(void) /* a link is one in the new root, too, whatever other links are on its way */
 {
 	return can_read(path_link) != 0 ? 1 : open(path_link, O_RDONLY | O_NOFOLLOW) >= 0 || errno != ELOOP ? 2 : 0;
 }
@@ -451,7 +451,8 @@ int main(void)
 	snprintf(path_outside, sizeof path_outside, "%s.outside", directory);
 	write_text(path_outside, "o");
 	snprintf(path_link, sizeof path_link, "%s/link", directory);
-	CHECK_EQ(symlink("shared/file", path_link), 0);
+	snprintf(path_hop, sizeof path_hop, "%s/hop", directory);
+	CHECK(symlink("hop/file", path_link) == 0 && symlink("shared", path_hop) == 0);
 	snprintf(path_file, sizeof path_file, "%s/file", directory);
 	snprintf(path_secret, sizeof path_secret, "%s/secret", directory);
 	snprintf(path_shared, sizeof path_shared, "%s/shared", directory);
@@ -468,6 +469,7 @@ int main(void)
 	unlink(path_shared);
 	unlink(path_outside);
 	unlink(path_link);
+	unlink(path_hop);
 	unlink(path_secret);
 	unlink(path_file);
 	path_shared[strlen(path_shared) - strlen("/file")] = '\0';
