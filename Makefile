@@ -61,7 +61,8 @@ OBJ := $(SRC:%.c=$(B)/%.o) $(ASM:%.S=$(B)/%.o)
 LIB_OBJ := $(filter-out $(B)/src/main.o,$(OBJ))
 
 # Guest vector state may be live in the host's registers while this code runs.
-GENERAL_REGS := $(B)/src/cpu/% $(B)/src/engine/% $(B)/src/mem/% $(B)/src/machine/vcpu_env.o
+GENERAL_REGS := $(B)/src/cpu/% $(B)/src/engine/% $(B)/src/mem/% $(B)/src/machine/vcpu_env.o \
+	$(B)/src/util/pages.o
 
 # ThreadSanitizer's run-time library would destroy it, and puts off signals, the translator's kicks among them. What
 # the interpreter does itself touches its own vCPU and guest RAM only: not to be seen, so that Linux boots in minutes.

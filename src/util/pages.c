@@ -1,4 +1,4 @@
-/* Pages of large tables; see pages.h. */
+/* Pages of large tables; see pages.h. Compiled with -mgeneral-regs-only. */
 #include "util/pages.h"
 
 #include <stdint.h>

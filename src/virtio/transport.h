@@ -67,7 +67,7 @@ struct virtqueue {
 	uint16_t first_position, first_flags; /* packed: of the first that is filled and not flushed */
 	uint32_t unsignalled;                /* ring entries used since the driver was last interrupted, or did not want it */
 	bool notify_off;                     /* the device does not want to be notified */
-	bool bounded;                        /* in the device's notify: `budget` chains are left to it */
+	bool bounded;                        /* in the device's notify: `budget` is left to it */
 	unsigned budget;
 };
 
