@@ -6,7 +6,7 @@ qmp_connect() {
 	local i
 	qmp_socket=
 	trap '' PIPE
-	for i in $(seq 200); do
+	for i in $(seq 1200); do
 		{ exec {qmp_socket}<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null && break
 		sleep 0.05
 	done

@@ -71,7 +71,7 @@ if unshare -Urmn true 2>/dev/null; then
 		ln -s ../mnt/names/resolv.conf /mnt/etc/resolv.conf && echo nameserver 127.0.0.1 >/mnt/names/resolv.conf &&
 		mount --bind /mnt/etc /etc || exit 1
 		"$1" run --kernel "$2" --memory 64M --net user --sandbox chroot </dev/null >/dev/null &
-		sleep 1
+		for ((i = 0; i < 300; i++)); do [ -e /proc/$!/root/usr ] || break; sleep 0.1; done
 		echo nameserver 127.0.0.2 >/mnt/names/new && mv /mnt/names/new /mnt/names/resolv.conf
 		cat /proc/$!/root/etc/resolv.conf
 		kill $!' - "$ringside" "$tmp/halt" 2>"$tmp/err")
