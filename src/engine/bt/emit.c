@@ -33,7 +33,7 @@ void emit_modrm_mem(struct emitter *e, unsigned reg, const struct host_mem *m)
 	if (m->disp == 0 && (m->base & 7) != 5)
 		mod = 0;
 	else
-		mod = m->disp == (int8_t)m->disp ? 1 : 2;
+		mod = m->disp == (int8_t)m->disp && !m->disp32 ? 1 : 2;
 	if (m->index == REG_NONE && (m->base & 7) != 4) {
 		emit8(e, mod << 6 | reg | (m->base & 7));
 	} else {

@@ -56,6 +56,7 @@ struct host_mem {
 	host_reg base, index; /* REG_NONE: none */
 	uint8_t scale;        /* 1, 2, 4, 8 */
 	bool gs, cache;
+	bool disp32;          /* no displacement of one byte: EVEX counts that in units of its own */
 	int32_t disp;
 };
 

@@ -129,8 +129,11 @@ static void emit_copy(struct emitter *e, const struct copy *c)
 		emit_legacy_prefixes(e, c);
 	emit8(e, c->opcode != 0xff ? (i->opcode & ~7u) | (c->opcode & 7) : i->opcode);
 	if (i->modrm_at) {
+		struct host_mem mem = c->mem;
+
+		mem.disp32 = i->encoding == ENCODING_EVEX;
 		if (c->memory)
-			emit_modrm_mem(e, reg, &c->mem);
+			emit_modrm_mem(e, reg, &mem);
 		else
 			emit_modrm_reg(e, reg, c->rm != 0xff ? c->rm : i->modrm & 7);
 	}
