@@ -91,7 +91,8 @@ static bool on_fault(int sig, siginfo_t *info, void *context)
 	if (id == NO_BLOCK)
 		return false;
 	if (uc->uc_mcontext.gregs[REG_TRAPNO] == VEC_PF) {
-		tell_stray(bt, id, offset, (uint64_t)(uintptr_t)info->si_addr);
+		if (sig == SIGSEGV) /* SIGBUS: the host has no memory for a page that there is */
+			tell_stray(bt, id, offset, (uint64_t)(uintptr_t)info->si_addr);
 		return false;
 	}
 	uc->uc_mcontext.gregs[REG_RCX] = LEAVE_CODE(LEAVE_INTERPRET, insn_at(bt, bt_block(bt, id), offset), 0);
