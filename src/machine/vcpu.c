@@ -121,6 +121,12 @@ static bool interrupt_pending(struct vcpu *v)
 	return lapic_pending_vector(v->lapic) >= 0 || lapic_extint_pending(v->lapic);
 }
 
+/* What the local APIC has to say of the 8259's interrupt, where the engine has both and cpu_interruptible does not tell. */
+static bool gets_through(struct vcpu *v)
+{
+	return !v->vm->apics || v->cpu.state_away || v->vm->apics->lint0(&v->cpu);
+}
+
 /* Chooses what is delivered next, and what has to wait for a window. An instruction whose I/O was just
  * answered has to finish first. */
 static void choose_event(struct vcpu *v)
@@ -141,7 +147,7 @@ static void choose_event(struct vcpu *v)
 	}
 	if (!interrupt_pending(v))
 		return;
-	if (!between || !cpu_interruptible(cpu)) {
+	if (!between || !cpu_interruptible(cpu) || !gets_through(v)) {
 		cpu->want_irq_window |= WANT_IRQ;
 		return;
 	}

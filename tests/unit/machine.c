@@ -136,6 +136,7 @@ static const uint8_t fault[] = {0x0f, 0x0b};
 static const uint8_t debug_exit[] = {0xb0, 0x2a, 0xe6, 0xf4, 0xeb, 0xfe};
 /* Sets up the 8259s (vectors 0x20 on) and counter 0 of the 8254 (1 ms), sleeps three times in HLT, then exits with 3.
  */
+#define TIMER_SLEEPS 15 /* bytes at its end: ebx = 0, and what follows */
 static const uint8_t timer[] = {
 	0xbc, 0x00, 0x00, 0x20, 0x00, /* mov esp, 0x200000 */
 	0xb0, 0x11, 0xe6, 0x20, 0xb0, 0x20, 0xe6, 0x21, 0xb0, 0x04, 0xe6, 0x21, 0xb0, 0x01, 0xe6, 0x21, 0xb0, 0xfe,
@@ -174,6 +175,48 @@ static void all_ends(const struct engine *engine)
 	      ends(engine, code, sizeof code, &status) == VM_DEBUG_EXIT && status == 7);
 }
 
+/* ---- an engine that has the local APICs, and asks of the machine to deliver the 8259's interrupts ---- */
+
+static bool lint0_open;
+
+static int apics_begin(void *engine_vm) { return (void)engine_vm, 0; }
+static int apics_message(void *engine_vm, const struct apic_msi *m) { return (void)engine_vm, (void)m, 1; }
+static int apics_routes(void *engine_vm, const struct apic_msi *pin, unsigned count)
+{
+	return (void)engine_vm, (void)pin, (void)count, 0;
+}
+static int apics_put(struct cpu *cpu, const struct apic_state *s) { return (void)cpu, (void)s, 0; }
+static bool apics_lint0(struct cpu *cpu) { return (void)cpu, lint0_open; }
+
+static const struct engine_apics apics = {
+	.begin = apics_begin, .message = apics_message, .routes = apics_routes, .put = apics_put, .lint0 = apics_lint0,
+};
+
+/* In place of the sleeps: waits until the 8259 requests the timer's interrupt, lets interrupts in for a while, and exits
+ * with how many there were. */
+static const uint8_t requested[] = {
+	0x31, 0xdb,                                                 /* ebx = 0 */
+	0xb0, 0x0a, 0xe6, 0x20, 0xe4, 0x20, 0xa8, 0x01, 0x74, 0xfa, /* OCW3: IRR; until bit 0 is set */
+	0xb9, 0xe8, 0x03, 0x00, 0x00, 0xfb, 0xe2, 0xfe, 0xfa,       /* sti; 1000 times round; cli */
+	0x88, 0xd8, 0xe6, 0xf4, 0xeb, 0xfe,                         /* out 0xf4, bl */
+};
+
+static void lint0_says(void)
+{
+	struct engine engine = engine_interp;
+	uint8_t code[0x300];
+	int status = 0;
+
+	engine.apics = &apics;
+	timer_image(code, sizeof code);
+	memcpy(code + sizeof timer - TIMER_SLEEPS, requested, sizeof requested);
+	check_on("an engine's LINT0 masks the 8259's interrupt", "interp",
+		 ends(&engine, code, sizeof code, &status) == VM_DEBUG_EXIT && status == 1);
+	lint0_open = true;
+	check_on("an engine's LINT0 lets the 8259's interrupt through", "interp",
+		 ends(&engine, code, sizeof code, &status) == VM_DEBUG_EXIT && status > 1);
+}
+
 static void refusals(void)
 {
 	struct vm_config config = {.memory_size = 16 << 20,
@@ -203,6 +246,7 @@ int main(void)
 		two_at_once(engines[e]);
 		all_ends(engines[e]);
 	}
+	lint0_says();
 	refusals();
 	return summary();
 }

@@ -22,6 +22,11 @@
 #define MSR_STEAL_TIME 0x4b564d03u
 #define MSR_PV_EOI 0x4b564d04u
 #define REG(offset) ((offset) >> 4)
+#define BASE_ENABLE (1u << 11)
+#define LVT_LINT0 0x350
+#define LVT_MASKED (1u << 16)
+#define LVT_MODE 0x700u
+#define LVT_EXTINT 0x700u
 
 static int begin(void *engine_vm)
 {
@@ -119,11 +124,18 @@ static int get(struct cpu *cpu, struct apic_state *s)
 {
 	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
 	struct kvm_lapic_state page;
+	struct kvm_vcpu_events e;
 
+	/* Through KVM, if it is here: an INIT, SIPI or NMI may have come since. What KVM does not take stays as it is. */
+	if (!cpu->state_away)
+		cpu->state_away = kvm_state_store(k) == 0;
 	cpu_fetch_state(cpu); /* an interrupt that is being delivered is in service, no longer pending */
 	memset(s, 0, sizeof(*s));
 	if (ioctl(k->fd, KVM_GET_LAPIC, &page) < 0)
 		return kvm_fail(k, "KVM_GET_LAPIC", errno);
+	if (ioctl(k->fd, KVM_GET_VCPU_EVENTS, &e) < 0)
+		return kvm_fail(k, "KVM_GET_VCPU_EVENTS", errno);
+	cpu->nmi_pending |= e.nmi.pending;
 	for (unsigned i = 0; i < APIC_REGISTERS; i++)
 		memcpy(&s->reg[i], page.regs + 16 * i, sizeof(s->reg[i]));
 	s->base = get_msr(k, MSR_APIC_BASE);
@@ -134,8 +146,22 @@ static int get(struct cpu *cpu, struct apic_state *s)
 	return 0;
 }
 
+static bool lint0(struct cpu *cpu)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
+	struct kvm_lapic_state page;
+	uint32_t lvt;
+
+	if (!(k->apic_base & BASE_ENABLE))
+		return true;
+	if (ioctl(k->fd, KVM_GET_LAPIC, &page) < 0)
+		return false;
+	memcpy(&lvt, page.regs + LVT_LINT0, sizeof(lvt));
+	return !(lvt & LVT_MASKED) && (lvt & LVT_MODE) == LVT_EXTINT;
+}
+
 const struct engine_apics kvm_apics = {
-	.begin = begin, .message = message, .routes = routes, .put = put, .get = get,
+	.begin = begin, .message = message, .routes = routes, .put = put, .get = get, .lint0 = lint0,
 };
 
 /* ---- what the vCPU does ---- */

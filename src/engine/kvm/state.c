@@ -372,8 +372,9 @@ static int load_debug(struct kvm_vcpu *k)
 static int store_events(struct kvm_vcpu *k)
 {
 	const struct cpu *cpu = k->cpu;
+	/* An NMI that comes by a local APIC in the kernel waits there. */
 	struct kvm_vcpu_events e = {
-		.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
+		.flags = (k->vm->apics ? 0 : KVM_VCPUEVENT_VALID_NMI_PENDING) | KVM_VCPUEVENT_VALID_SHADOW,
 		.interrupt.shadow = (uint8_t)((cpu->sti_shadow ? KVM_X86_SHADOW_INT_STI : 0) |
 					      (cpu->mov_ss_shadow ? KVM_X86_SHADOW_INT_MOV_SS : 0)),
 		.nmi.masked = cpu->nmi_blocked,
@@ -402,7 +403,8 @@ static void deliver_pending(struct kvm_vcpu *k, const struct kvm_vcpu_events *e)
 	} else if (e->interrupt.injected && !e->interrupt.soft) {
 		x = cpu_deliver_event(cpu, EVENT_EXTERNAL, e->interrupt.nr);
 	}
-	cpu->nmi_pending |= e->nmi.pending;
+	if (!k->vm->apics)
+		cpu->nmi_pending |= e->nmi.pending;
 	if (x != X_EXIT)
 		return;
 	cpu->owed = cpu->exit;
