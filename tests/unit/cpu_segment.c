@@ -10,7 +10,7 @@ static void test_data_loads(void)
 {
 	struct guest *g = guest_protected();
 	struct cpu *cpu = &g->cpu;
-	struct cpu before;
+	struct segment before[SREG_COUNT];
 
 	CHECK_OK(segment_load(cpu, DS, SEL_DATA3));
 	CHECK(gdt_get(g, SEL_DATA3) >> 40 & SEG_ACCESSED);
@@ -19,7 +19,7 @@ static void test_data_loads(void)
 	CHECK_EQ(cpu->seg[DS].attr & SEG_P, 0);
 	CHECK_EQ(cpu->seg[DS].selector, 3);
 
-	before = *cpu;
+	memcpy(before, cpu->seg, sizeof(before));
 	CHECK_FAULT(segment_load(cpu, ES, 0x100), VEC_GP, 0x100); /* beyond the table */
 	CHECK_FAULT(segment_load(cpu, ES, 0x103), VEC_GP, 0x100);
 	CHECK_FAULT(segment_load(cpu, ES, 0x0c), VEC_GP, 0x0c); /* no LDT */
@@ -30,7 +30,7 @@ static void test_data_loads(void)
 	CHECK_FAULT(segment_load(cpu, ES, SEL_FREE), VEC_NP, SEL_FREE);
 	free_slot(g, A_DATA);
 	CHECK_FAULT(segment_load(cpu, ES, SEL_FREE | 1), VEC_GP, SEL_FREE); /* RPL > DPL */
-	CHECK(!memcmp(before.seg, cpu->seg, sizeof before.seg));
+	CHECK(!memcmp(before, cpu->seg, sizeof(before)));
 	free_slot(g, A_CODE | SEG_CONFORMING);
 	CHECK_OK(segment_load(cpu, ES, SEL_FREE | 3));
 	set_ring(g, 3);
