@@ -60,7 +60,19 @@ GUEST(load, ".long 0x1badb002, 0x10000, -(0x1badb002+0x10000), 0x100000, 0x10000
 	    "half: .float 0.5\n"
 	    "unused: .long 0");
 
-extern const uint8_t guest_rounds[];
+/* Starts the second processor, which sleeps in HLT and counts NMIs at 0x9000, and sends it one after the other: each
+ * when the last one has come, so that none may be lost. */
+#define ICR(low) "movl $0x1000000, 0xfee00310\n movl $" #low ", 0xfee00300\n"
+GUEST(nmi, ".long 0x1badb002, 0x10000, -(0x1badb002+0x10000), 0x100000, 0x100000, 0, 0, 0x100020\n"
+	   "movl $0x8100, 8\n movl $0x0006ff66, 0x8100\n movl $0xcf90, 0x8104\n" /* incl 0x9000; iret */
+	   "movl $0x0406c766, 0x8000\n movl $0x00000190, 0x8004\n movl $0xfdebf400, 0x8008\n" /* movl $1, 0x9004; hlt */
+	   "movl $0, 0x9000\n movl $0, 0x9004\n" ICR(0x4500)
+	   "1: " ICR(0x4608) "mov $1000, %edx\n 2: pause\n dec %edx\n jnz 2b\n cmpl $0, 0x9004\n je 1b\n"
+	   ".globl guest_nmis\n.byte 0xb9\nguest_nmis: .long 12000\n" /* mov $nmis, %ecx */
+	   "1: mov 0x9000, %eax\n" ICR(0x4400) "2: pause\n cmp 0x9000, %eax\n je 2b\n dec %ecx\n jnz 1b\n"
+	   "mov 0x9000, %eax\n mov %eax, 0x180000\n mov $1, %al\n out %al, $0xf4\n jmp .");
+
+extern const uint8_t guest_rounds[], guest_nmis[];
 #define ROUNDS 12000u
 static uint32_t rounds = ROUNDS;
 
@@ -93,17 +105,18 @@ static void *write_on(void *opaque)
 	return NULL;
 }
 
-static bool start(struct guest *g, const struct engine *engine, unsigned cpus)
+static bool start_image(struct guest *g, const struct engine *engine, unsigned cpus, const uint8_t *image,
+			const uint8_t *image_end, const uint8_t *image_rounds)
 {
 	const char *error = "";
 	char path[32];
 	int fd = memfd_create("image", 0);
-	ssize_t size = guest_load_end - guest_load;
+	ssize_t size = image_end - image;
 	struct vm_config config = {.memory_size = 16 << 20, .cpus = cpus, .engine = engine, .kernel = path,
 				   .debug_exit_port = 0xf4, .input_fd = -1, .output_fd = -1, .host_fd = -1};
 
-	if (fd < 0 || write(fd, guest_load, (size_t)size) != size ||
-	    pwrite(fd, &rounds, sizeof rounds, guest_rounds - guest_load) != sizeof rounds)
+	if (fd < 0 || write(fd, image, (size_t)size) != size ||
+	    pwrite(fd, &rounds, sizeof rounds, image_rounds - image) != sizeof rounds)
 		abort();
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	g->vm = vm_create(&config, &error);
@@ -114,6 +127,11 @@ static bool start(struct guest *g, const struct engine *engine, unsigned cpus)
 	}
 	g->writing = true;
 	return pthread_create(&g->io, NULL, run, g) == 0 && pthread_create(&g->writer, NULL, write_on, g) == 0;
+}
+
+static bool start(struct guest *g, const struct engine *engine, unsigned cpus)
+{
+	return start_image(g, engine, cpus, guest_load, guest_load_end, guest_rounds);
 }
 
 struct result {
@@ -174,6 +192,28 @@ static void moved(const struct result *expected, const char *what, const struct 
 	CHECK(memcmp(r.bytes, expected->bytes, sizeof r.bytes) == 0);
 	CHECK(r.ticks > 10);
 	printf("# %s: %u moves, %u timer interrupts\n", what, moves, r.ticks);
+}
+
+/* Messages between processors, whatever the vCPUs are at when they are moved. */
+static void moved_nmis(const char *what, const struct engine *const *which, unsigned count, unsigned pause_us)
+{
+	const char *error = "";
+	unsigned moves = 0;
+	uint32_t nmis;
+	struct result r;
+	struct guest g;
+
+	if (!start_image(&g, which[0], 2, guest_nmi, guest_nmi_end, guest_nmis))
+		exit(1);
+	do
+		usleep(pause_us / 2 + moves * 7919 % pause_us);
+	while (move(&g, which[(moves + 1) % count], &error) && ++moves);
+	CHECK(strstr(error, "has ended") != NULL);
+	r = finish(&g);
+	memcpy(&nmis, r.bytes, sizeof nmis);
+	CHECK_EQ(nmis, rounds);
+	CHECK(moves > 0);
+	printf("# %s: %u moves, %u NMIs\n", what, moves, nmis);
 }
 
 /* ---- what cannot be ---- */
@@ -246,6 +286,7 @@ static void by_kvm(const struct result *expected)
 	moved(expected, "kvm made anew", same, 1, pause_us);
 	moved(expected, "kvm, interp", two, 2, pause_us);
 	moved(expected, "kvm, bt, kvm, check, interp", all, 5, pause_us);
+	moved_nmis("kvm, interp, 2 vCPUs", two, 2, pause_us / 4);
 }
 
 /* usage: move [kvm]: kvm: only the moves to it and from it, where all else takes long */
@@ -270,6 +311,7 @@ int main(int argc, char **argv)
 	moved(&expected, "bt, interp", two, 2, 1000);
 	moved(&expected, "bt made anew", same, 1, 1000);
 	moved(&expected, "bt, interp, check, interp", all, 4, 1000);
+	moved_nmis("bt, interp, 2 vCPUs", two, 2, 1000);
 	refusals(&expected);
 	if (engine_runs_here(&engine_kvm))
 		by_kvm(&expected);
