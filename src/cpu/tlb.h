@@ -31,9 +31,14 @@ enum tlb_mode {
 };
 enum tlb_kind { TLB_READ, TLB_WRITE, TLB_FETCH, TLB_KINDS };
 
+/* Of a page that is read and written four words are in use, each in a cache line of its own: TLB_APART keeps those lines in
+ * different sets of the host's first-level cache. */
+#define TLB_APART 1024
 struct tlb_set {
 	uint64_t minus_page[TLB_ENTRIES]; /* -(gva & PAGE_MASK) */
+	uint8_t apart[TLB_APART];
 	uint64_t addend[TLB_ENTRIES];     /* HVA - GVA */
+	uint8_t apart_from_next[TLB_APART];
 };
 
 /* struct tlb.flags[] */
