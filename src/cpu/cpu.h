@@ -232,7 +232,7 @@ struct cpu {
 	uint64_t tlb_accesses; /* data accesses that the software TLB served; counted only with `counting` */
 	bool counting;    /* count what costs time to count; set before the vCPU runs */
 	uint64_t faults_delivered[32], interrupts_delivered;
-	uint64_t tlb_misses, tlb_flushes, tlb_switches;
+	uint64_t tlb_misses, tlb_recalls, tlb_flushes, tlb_switches; /* recalls: misses that the victim level served, besides */
 
 	/* The rest is large, and reached by generated code at [gs + offset + index * 8]. */
 	struct tlb tlb[1]; /* an array of one, so that it reads like a pointer */

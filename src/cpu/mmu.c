@@ -403,6 +403,41 @@ static bool page_watched(const struct cpu *cpu, uint64_t linear)
 	return false;
 }
 
+static struct tlb_victim *victim_of(struct tlb *tlb, enum tlb_mode mode, enum tlb_kind kind, uint64_t linear)
+{
+	return &tlb->victim[mode][kind][linear >> PAGE_SHIFT & (TLB_VICTIMS - 1)];
+}
+
+/* Entry `i` is about to be another page's. */
+static void victim_keep(struct tlb *tlb, enum tlb_mode mode, enum tlb_kind kind, unsigned i, uint64_t page)
+{
+	const struct tlb_set *set = &tlb->set[mode][kind];
+
+	if (set->minus_page[i] != tlb_empty(i) && set->minus_page[i] != -page)
+		*victim_of(tlb, mode, kind, page) = (struct tlb_victim){
+			.minus_page = set->minus_page[i], .addend = set->addend[i],
+			.generation = tlb->victim_generation, .flags = tlb->flags[mode][kind][i],
+		};
+}
+
+/* Did another page's entry take the place of this one's? Then they change places, if they are of one kind: recent[] has the
+ * place for both then, or for neither. */
+static bool victim_recall(struct tlb *tlb, enum tlb_mode mode, enum tlb_kind kind, uint64_t linear)
+{
+	struct tlb_victim *v = victim_of(tlb, mode, kind, linear), old = *v;
+	struct tlb_set *set = &tlb->set[mode][kind];
+	unsigned i = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
+
+	if (old.generation != tlb->victim_generation || old.minus_page != -(linear & PAGE_MASK) ||
+	    old.flags != tlb->flags[mode][kind][i] || set->minus_page[i] == tlb_empty(i))
+		return false;
+	v->minus_page = set->minus_page[i];
+	v->addend = set->addend[i];
+	set->addend[i] = old.addend;
+	set->minus_page[i] = old.minus_page;
+	return true;
+}
+
 static void tlb_enter(struct cpu *cpu, enum tlb_mode mode, enum tlb_kind kind, uint64_t linear, uint8_t *hva,
 		      const struct walk *w)
 {
@@ -411,6 +446,7 @@ static void tlb_enter(struct cpu *cpu, enum tlb_mode mode, enum tlb_kind kind, u
 	uint64_t page = linear & PAGE_MASK;
 	unsigned i = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
 
+	victim_keep(tlb, mode, kind, i, page);
 	set->addend[i] = (uint64_t)(uintptr_t)hva - linear;
 	set->minus_page[i] = -page;
 	tlb->flags[mode][kind][i] = (w->t.global ? TLB_GLOBAL : 0) | (w->t.page_size > PAGE_SIZE ? TLB_LARGE : 0);
@@ -482,6 +518,11 @@ enum x mmu_fill(struct cpu *cpu, uint64_t linear, unsigned flags, void **hva)
 	*hva = mmu_tlb_hit(cpu, linear, 1, a.mode, a.kind);
 	if (*hva) /* the access crosses into another page */
 		return X_OK;
+	if (victim_recall(cpu->tlb, a.mode, a.kind, linear)) {
+		cpu->tlb_recalls++;
+		*hva = mmu_tlb_hit(cpu, linear, 1, a.mode, a.kind);
+		return X_OK;
+	}
 	TRY(resolve(cpu, linear, a, &target));
 	if (!target.watched && !(a.kind == TLB_WRITE && target.code))
 		*hva = target.hva;

@@ -88,6 +88,7 @@ void mmu_flush(struct cpu *cpu, bool global_too)
 {
 	struct tlb *tlb = cpu->tlb;
 
+	tlb->victim_generation++;
 	if (tlb->ready)
 		wide_empty(cpu->tlb_wide);
 	else
@@ -166,6 +167,7 @@ void mmu_switch(struct cpu *cpu, uint16_t pcid, bool keep)
 
 	if (keep && old == new && old->pcid == pcid)
 		return;
+	tlb->victim_generation++;
 	for (unsigned mode = 0; mode < TLB_MODES; mode++)
 		for (unsigned kind = 0; kind < TLB_KINDS; kind++)
 			put_away(tlb, old, mode, kind);
@@ -215,6 +217,7 @@ void mmu_flush_page(struct cpu *cpu, uint64_t linear)
 	bool code_too = false;
 	uint64_t *wide;
 
+	tlb->victim_generation++;
 	if (!cpu_long_active(cpu))
 		linear = (uint32_t)linear;
 	wide = &cpu->tlb_wide->minus_page[wide_index(linear)];
@@ -252,6 +255,7 @@ void mmu_write_protect(struct cpu *cpu, uint64_t offset)
 	struct tlb *tlb = cpu->tlb;
 
 	tlb->protected++;
+	tlb->victim_generation++;
 	for (unsigned mode = 0; mode < TLB_MODES; mode++) {
 		struct tlb_set *set = &tlb->set[mode][TLB_WRITE];
 
@@ -266,6 +270,7 @@ void mmu_write_protect(struct cpu *cpu, uint64_t offset)
 void mmu_write_protect_all(struct cpu *cpu)
 {
 	cpu->tlb->protected++;
+	cpu->tlb->victim_generation++;
 	for (unsigned mode = 0; mode < TLB_MODES; mode++)
 		for (unsigned i = 0; cpu->tlb->used[mode][TLB_WRITE] && i < TLB_ENTRIES; i++)
 			cpu->tlb->set[mode][TLB_WRITE].minus_page[i] = tlb_empty(i);

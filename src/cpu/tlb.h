@@ -94,6 +94,17 @@ static inline uint64_t tlb_wide_empty(uint32_t i)
 	return i == 0 ? TLB_EMPTY - 0x1000 : i == TLB_WIDE_ENTRIES - 1 ? TLB_EMPTY : 0;
 }
 
+/*
+ * The victim level: what another page's entry has taken the place of. A pair of pages with one place in a set, used by turns,
+ * change places without a walk. Dropped as a whole, by a new generation, whenever anything is dropped from the sets.
+ */
+#define TLB_VICTIMS 64
+struct tlb_victim {
+	uint64_t minus_page, addend;
+	uint64_t generation; /* that of struct tlb when it was put here; or it is nothing */
+	uint8_t flags;
+};
+
 struct tlb {
 	struct tlb_set set[TLB_MODES][TLB_KINDS];
 	uint8_t flags[TLB_MODES][TLB_KINDS][TLB_ENTRIES];
@@ -105,6 +116,8 @@ struct tlb {
 	uint64_t generations, protected;    /* how many there have been; how often pages were protected from writing */
 	struct tlb_context context[TLB_CONTEXTS];
 	struct tlb_large_range large[2][2]; /* [lower, upper half of the address space][data, instructions] */
+	struct tlb_victim victim[TLB_MODES][TLB_KINDS][TLB_VICTIMS]; /* by the low bits of the page's number */
+	uint64_t victim_generation;         /* from 1 */
 	bool ready;                         /* false in fresh memory: every entry must be made TLB_EMPTY first */
 };
 

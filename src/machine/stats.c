@@ -127,8 +127,9 @@ static void print_vcpu(const struct vcpu *v, FILE *out)
 			lapic_pv_eois(v->lapic), v->pv.kicks, v->pv.ipis, v->pv.flushes);
 	fprintf(out,
 		"           interrupts %" PRIu64 ", exceptions %" PRIu64 " (page faults %" PRIu64
-		"), TLB misses %" PRIu64 ", TLB flushes %" PRIu64 ", switches %" PRIu64 "\n",
-		cpu->interrupts_delivered, faults, cpu->faults_delivered[VEC_PF], cpu->tlb_misses, cpu->tlb_flushes,
+		"), TLB misses %" PRIu64 " and recalls %" PRIu64 ", TLB flushes %" PRIu64 ", switches %" PRIu64 "\n",
+		cpu->interrupts_delivered, faults, cpu->faults_delivered[VEC_PF], cpu->tlb_misses, cpu->tlb_recalls,
+		cpu->tlb_flushes,
 		cpu->tlb_switches);
 }
 
