@@ -302,6 +302,89 @@ static void test_tlb(void)
 	guest_free(g);
 }
 
+#define PAIR 0x1000000ull /* pages that far apart have one place in the TLB */
+
+/* Reads a page and then its pair: so the first has been put into the victim level. */
+static void fill_pair(struct cpu *cpu, uint64_t page, unsigned flags)
+{
+	void *hva;
+
+	CHECK_OK(mmu_fill(cpu, page, flags, &hva));
+	CHECK_OK(mmu_fill(cpu, page + PAIR, flags, &hva));
+	CHECK(!mmu_tlb_hit(cpu, page, 8, cpu->tlb_mode, flags == MMU_WRITE ? TLB_WRITE : TLB_READ));
+}
+
+/* The page is filled again, at `offset`, by a walk if `walks`, or else out of the victim level. */
+static void check_refill(struct guest *g, uint64_t page, unsigned flags, uint64_t offset, bool walks)
+{
+	struct cpu *cpu = &g->cpu;
+	uint64_t misses = cpu->tlb_misses, recalls = cpu->tlb_recalls;
+	void *hva;
+
+	CHECK_OK(mmu_fill(cpu, page + 5, flags, &hva));
+	CHECK(hva == at(g, offset + 5));
+	CHECK_EQ(cpu->tlb_misses, misses + walks);
+	CHECK_EQ(cpu->tlb_recalls, recalls + !walks);
+}
+
+static void test_victims(void)
+{
+	struct guest *g = guest_4k();
+	struct cpu *cpu = &g->cpu;
+	uint64_t page = 0x205000, entry = 0x300000 | P | W | A | D, moved = 0x301000 | P | W | A | D;
+
+	/* [PAIR + 2 MiB, + 4 MiB) through the same page table, but that of the pair's page says something else */
+	put(g, TABLES + 0x2048, (TABLES + 0x4000) | P | W, 8);
+	put(g, TABLES + 0x4000 + (page >> 12 & 511) * 8, 0x302000 | P | W | A | D, 8);
+	map(g, page, entry);
+	for (unsigned write = 0; write < 2; write++) {
+		unsigned flags = write ? MMU_WRITE : MMU_READ;
+
+		/* by turns */
+		fill_pair(cpu, page, flags);
+		for (unsigned n = 0; n < 3; n++) {
+			check_refill(g, page, flags, 0x300000, false);
+			check_refill(g, page + PAIR, flags, 0x302000, false);
+		}
+
+		/* what changes translations is heeded */
+		put(g, pte_at(page), moved, 8);
+		mmu_flush_page(cpu, page);
+		check_refill(g, page, flags, 0x301000, true);
+		fill_pair(cpu, page, flags);
+		put(g, pte_at(page), entry, 8);
+		mmu_flush(cpu, false);
+		check_refill(g, page + PAIR, flags, 0x302000, true);
+		check_refill(g, page, flags, 0x300000, true);
+		fill_pair(cpu, page, flags);
+		put(g, pte_at(page), moved, 8);
+		mmu_switch(cpu, 0, false);
+		check_refill(g, page + PAIR, flags, 0x302000, true);
+		check_refill(g, page, flags, 0x301000, true);
+		map(g, page, entry);
+
+		/* a global page and one that is not do not change places: a flush of the others would miss one */
+		map(g, page, entry | G);
+		cpu->cr4 |= CR4_PGE;
+		mmu_flush(cpu, true);
+		fill_pair(cpu, page, flags);
+		check_refill(g, page, flags, 0x300000, true);
+		mmu_flush(cpu, false);
+		CHECK(!mmu_tlb_hit(cpu, page + PAIR, 8, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ));
+		map(g, page, entry);
+	}
+
+	/* the right to store unnoticed */
+	fill_pair(cpu, page, MMU_WRITE);
+	mmu_write_protect(cpu, 0x300000);
+	check_refill(g, page, MMU_WRITE, 0x300000, true);
+	fill_pair(cpu, page, MMU_WRITE);
+	mmu_write_protect_all(cpu);
+	check_refill(g, page + PAIR, MMU_WRITE, 0x302000, true);
+	check_refill(g, page, MMU_WRITE, 0x300000, true);
+	guest_free(g);
+}
+
 static void test_crossing(void)
 {
 	struct guest *g = guest_4k();
@@ -593,6 +676,7 @@ int main(void)
 	test_32bit();
 	test_pae();
 	test_tlb();
+	test_victims();
 	test_crossing();
 	test_mmio();
 	test_code_pages();
