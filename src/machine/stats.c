@@ -106,7 +106,7 @@ static void print_exits(struct vm *vm, FILE *out)
 static void print_vcpu(const struct vcpu *v, FILE *out)
 {
 	const struct cpu *cpu = &v->cpu;
-	uint64_t faults = 0;
+	uint64_t missed = cpu->tlb_misses + cpu->tlb_recalls, faults = 0;
 
 	for (unsigned i = 0; i < 32; i++)
 		faults += cpu->faults_delivered[i];
@@ -119,7 +119,7 @@ static void print_vcpu(const struct vcpu *v, FILE *out)
 	fputc('\n', out);
 	if (cpu->tlb_accesses)
 		fprintf(out, "           TLB hits %" PRIu64 " (accesses of translated code)\n",
-			cpu->tlb_accesses > cpu->tlb_misses ? cpu->tlb_accesses - cpu->tlb_misses : 0);
+			cpu->tlb_accesses > missed ? cpu->tlb_accesses - missed : 0);
 	if (v->pv.steal_msr || lapic_pv_eois(v->lapic))
 		fprintf(out,
 			"           paravirtual: EOIs %" PRIu64 ", kicks %" PRIu64 ", IPI calls %" PRIu64
