@@ -332,6 +332,45 @@ static const struct option *option_find(const char *name, size_t len)
 	return NULL;
 }
 
+/* Says what may have been meant: an option that begins so, or with two dashes. Returns -EINVAL. */
+static int option_unknown(const char *arg, size_t len)
+{
+	size_t dashes = strspn(arg, "-"), n = len - dashes;
+
+	if (dashes == 0)
+		return option_bad("'%s' is no option; --kernel, --disk or --cdrom goes before a file", arg);
+	for (unsigned i = 0; n >= 3 && i < sizeof options / sizeof options[0]; i++) {
+		const char *name = options[i].name + 2;
+		size_t whole = strlen(name);
+
+		if (memcmp(name, arg + dashes, n < whole ? n : whole) == 0)
+			return option_bad("unknown option '%.*s'; is --%s meant?", (int)len, arg, name);
+	}
+	return option_bad("unknown option '%.*s'; try 'ringside run --help'", (int)len, arg);
+}
+
+/* What the options say together. */
+static int options_check(const struct run_options *o)
+{
+	const struct vm_config *vm = &o->vm;
+	const struct firmware_config *firmware = &vm->firmware;
+
+	if (firmware->bios && firmware->uefi)
+		return option_bad("--bios and --uefi: one of them");
+	if (vm->kernel && (firmware->bios || firmware->uefi || firmware->boot_order || firmware->boot_menu))
+		return option_bad("--bios, --uefi and --boot are for machines that firmware boots: not with --kernel");
+	if (!vm->kernel && (vm->initrd || vm->append))
+		return option_bad("--initrd and --append go with --kernel");
+	if (!vm->kernel && !firmware->bios && !firmware->uefi && vm->backends.disk_count == 0 && vm->backends.nets == 0)
+		return option_bad("nothing to boot: --kernel, --disk, --cdrom or --net is wanted (or --uefi or --bios, alone)");
+	if (option_screen_check(&vm->backends) < 0 || option_disk_check(&vm->backends, vm->machine == MACHINE_PC) < 0)
+		return -EINVAL;
+	if (vm->engine && vm->engine->cpus_max && vm->cpus > vm->engine->cpus_max)
+		return option_bad("--cpus %u: engine %s has %u at most; others have up to %d", vm->cpus, vm->engine->name,
+				  vm->engine->cpus_max, VCPUS_MAX);
+	return 0;
+}
+
 int options_parse(struct run_options *o, int argc, char **argv)
 {
 	*o = (struct run_options){.sandbox = SANDBOX_DEFAULT, .vm = {
@@ -348,8 +387,10 @@ int options_parse(struct run_options *o, int argc, char **argv)
 		const struct option *option = option_find(argv[i], len);
 		const char *value = equals ? equals + 1 : NULL;
 
+		if (strcmp(argv[i], "-h") == 0)
+			option = option_find("--help", strlen("--help"));
 		if (!option)
-			return option_bad("unknown option '%.*s'; try 'ringside run --help'", (int)len, argv[i]);
+			return option_unknown(argv[i], len);
 		if (!option->argument && value)
 			return option_bad("%s takes no value", option->name);
 		if (option->argument && *option->argument != '[' && !value) {
@@ -361,19 +402,7 @@ int options_parse(struct run_options *o, int argc, char **argv)
 		if (r < 0)
 			return r;
 	}
-	if (o->vm.firmware.bios && o->vm.firmware.uefi)
-		return option_bad("--bios and --uefi: one of them");
-	if (o->vm.kernel && (o->vm.firmware.bios || o->vm.firmware.uefi || o->vm.firmware.boot_order || o->vm.firmware.boot_menu))
-		return option_bad("--bios, --uefi and --boot are for machines that firmware boots: not with --kernel");
-	if (!o->vm.kernel && (o->vm.initrd || o->vm.append))
-		return option_bad("--initrd and --append go with --kernel");
-	if (option_screen_check(&o->vm.backends) < 0 ||
-	    option_disk_check(&o->vm.backends, o->vm.machine == MACHINE_PC) < 0)
-		return -EINVAL;
-	if (o->vm.engine && o->vm.engine->cpus_max && o->vm.cpus > o->vm.engine->cpus_max)
-		return option_bad("--cpus %u: engine %s has %u at most; others have up to %d", o->vm.cpus,
-			   o->vm.engine->name, o->vm.engine->cpus_max, VCPUS_MAX);
-	return 0;
+	return o->help ? 0 : options_check(o);
 }
 
 void options_help(void)
