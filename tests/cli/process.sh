@@ -59,14 +59,26 @@ timeout -s TERM 2 "$ringside" run --kernel "$tmp/wild" --memory 64M >/dev/null 2
 status=$?
 [ $status = 124 ] || [ $status = 4 ] && result ok "pushes through memory" || { result not-ok "pushes through memory"; echo "# status $status"; }
 
+# runs PID: waits until it does, which is when it has a second thread, or is gone.
+runs() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		[ "$(ls "/proc/$1/task" 2>/dev/null | wc -l)" = 1 ] || return
+		sleep 0.1
+	done
+}
+
 # signalled NAME STATUS SIGNAL [STDERR-PATTERN]
 signalled() {
 	"$ringside" run --kernel "$tmp/halt" --memory 64M >"$tmp/out" 2>"$tmp/err" </dev/null &
-	local pid=$! got
-	sleep 0.5
+	local pid=$! got i
+	runs $pid
 	kill -"$3" $pid
 	if [ "$3" = USR1 ]; then
-		sleep 0.5
+		for ((i = 0; i < 600; i++)); do
+			! grep -qE "$4" "$tmp/err" || break
+			sleep 0.1
+		done
 		kill -TERM $pid
 	fi
 	wait $pid
@@ -82,12 +94,22 @@ timeout -s INT 1 "$ringside" run --kernel "$tmp/halt" --memory 64M >/dev/null 2>
 [ $? = 124 ] && result ok "SIGINT" || result not-ok "SIGINT"
 
 # Pipes, files, nothing.
-got=$(printf 'hello\n' | timeout -s TERM 3 "$ringside" run --kernel "$tmp/echo" --memory 64M 2>/dev/null)
-[ "$got" = hello ] && result ok "stdin and stdout are pipes" || { result not-ok "stdin and stdout are pipes"; echo "# $got"; }
+echoed() { # NAME FILE
+	local pid i
+	cat "$2" | "$ringside" run --kernel "$tmp/echo" --memory 64M >"$tmp/copy" 2>/dev/null &
+	pid=$!
+	for ((i = 0; i < 600; i++)); do
+		[ "$(stat -c %s "$tmp/copy")" -lt "$(stat -c %s "$2")" ] || break
+		sleep 0.1
+	done
+	kill -TERM $pid
+	wait $pid
+	cmp -s "$2" "$tmp/copy" && result ok "$1" || { result not-ok "$1"; ls -l "$2" "$tmp/copy" | sed 's/^/# /'; }
+}
+echo hello >"$tmp/data"
+echoed "stdin and stdout are pipes" "$tmp/data"
 head -c 20000 "$kernel" >"$tmp/data"
-(cat "$tmp/data"; sleep 2) | timeout -s TERM 4 "$ringside" run --kernel "$tmp/echo" --memory 64M >"$tmp/copy" 2>/dev/null
-cmp -s "$tmp/data" "$tmp/copy" && result ok "20000 bytes of any kind through the serial line and back" ||
-	{ result not-ok "20000 bytes of any kind through the serial line and back"; ls -l "$tmp/data" "$tmp/copy" | sed 's/^/# /'; }
+echoed "20000 bytes of any kind through the serial line and back" "$tmp/data"
 timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M <&- >"$tmp/out" 2>&1
 [ $? = 0 ] && result ok "stdin is closed" || result not-ok "stdin is closed"
 timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M </dev/null >&- 2>/dev/null
@@ -98,10 +120,7 @@ truncate -s 1M "$tmp/eight"
 "$ringside" run --kernel "$tmp/halt" --memory 64M --disk /dev/fd/8,ro --append "fd=6" </dev/null >&- 2>&- \
 	5<"$tmp/eight" 6<"$tmp/eight" 7<"$tmp/eight" 8<"$tmp/eight" 100<"$tmp/eight" &
 pid=$!
-for ((i = 0; i < 300; i++)); do # it has a second thread when it runs
-	[ "$(ls /proc/$pid/task | wc -l)" -lt 2 ] || break
-	sleep 0.1
-done
+runs $pid
 got=$(cd /proc/$pid/fd && for fd in 1 2 5 6 7 8 100; do echo "$fd:$(readlink $fd)"; done | sed "s,$tmp/,,")
 kill -TERM $pid
 wait $pid

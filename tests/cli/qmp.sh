@@ -1,6 +1,6 @@
 # Sourced by run: the control socket and serial lines on sockets, with a guest that echoes.
 
-timeout 30 python3 tests/cli/qmp.py "$ringside" "$tmp/echo" "$tmp" >"$tmp/out" 2>&1
+timeout 120 python3 tests/cli/qmp.py "$ringside" "$tmp/echo" "$tmp" >"$tmp/out" 2>&1
 while read -r verdict name; do
 	case $verdict in ok | not-ok) result "$verdict" "$name" ;; *) echo "# $verdict $name" ;; esac
 done <"$tmp/out"

@@ -156,7 +156,7 @@ printed() {
 }
 
 # The server, ready when this returns, and gone when that does.
-serve() { qemu-nbd --fork --pid-file="$tmp/nbd.pid" -f raw -t "$@" "$tmp/served.img" >/dev/null 2>&1; }
+serve() { qemu-nbd --fork --pid-file="$tmp/nbd.pid" -f raw -t "$@" "$tmp/served.img" >"$tmp/nbd.err" 2>&1; }
 stop_serving() {
 	local pid
 	pid=$(cat "$tmp/nbd.pid" 2>/dev/null) && kill "$pid" 2>/dev/null
@@ -180,7 +180,7 @@ comes_back() {
 	result $good "$name"
 	if [ $good != ok ]; then
 		echo "# $(tail -c 60 "$tmp/out" | tr -d '\0' | tail -n 1)"
-		head -n 5 "$tmp/err" | sed 's/^/# /'
+		head -n 5 "$tmp/err" "$tmp/nbd.err" | sed 's/^/# /'
 	fi
 }
 port=$((20000 + $$ % 10000))
