@@ -28,6 +28,6 @@ guest_start --engine "$engine" --memory 16M --vnc "unix:$tmp/vnc" --kernel /boot
 screen_picture "screen: memtest86+ on a linear frame buffer, as a picture" 1024x768 4000
 guest_kill
 
-guest_start --engine "$engine" --vnc "unix:$tmp/vnc"
+guest_start --engine "$engine" --bios /usr/share/seabios/bios-256k.bin --vnc "unix:$tmp/vnc"
 screen_picture "screen: SeaBIOS through its VGA BIOS, as a picture" 720x400 1000
 guest_kill
