@@ -14,6 +14,10 @@ a1:	.skip 4096
 fptr:	.long 0
 	.short 0
 bad:	.long 0
+mxcsr_division: .long 0x1d80 /* division by zero is not masked */
+mxcsr_none: .long 0x1f80
+	.balign 16
+ones:	.long 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000
 	.text
 
 	/* Code that is run in changing surroundings; each ends in INT3. */
@@ -49,6 +53,29 @@ c_popf:	push $0x202
 	int3
 c_fs:	mov %fs:8, %eax
 	int3
+c_avx:	vmovaps %ymm0, %ymm1
+	int3
+c_sse_memory: movaps ones, %xmm1
+	int3
+c_xgetbv: xor %ecx, %ecx
+	xgetbv
+	int3
+c_wait:	fwait
+	int3
+c_dr4:	mov %db4, AX
+	int3
+c_xm:	ldmxcsr mxcsr_division
+	movaps ones, %xmm1
+	xorps %xmm0, %xmm0
+	divps %xmm0, %xmm1
+	int3
+#if LONG
+c_fsgsbase: rdfsbase %rax
+	int3
+c_syscall: syscall
+	int3
+syscalled: int3
+#endif
 
 .macro WANT where:req, mode:req, vec:req, fl=2
 	TRY \where, \mode, \fl
@@ -61,6 +88,18 @@ c_fs:	mov %fs:8, %eax
 .macro VERDICT name:req
 	CHECK4 "\name", bad, $0
 	movl $0, bad
+.endm
+.macro XCR0 value
+	xor %ecx, %ecx
+	xor %edx, %edx
+	mov $\value, %eax
+	xsetbv
+.endm
+.macro MSR number, low, high
+	mov $\number, %ecx
+	mov $\low, %eax
+	mov $\high, %edx
+	wrmsr
 .endm
 .macro CR0BIT bit, on
 	mov CR0_NOW, AX
@@ -113,6 +152,98 @@ test_main:
 	dec %ebx
 	jnz 1b
 	VERDICT "fpu by CR0.TS, CR0.EM, CR4.OSFXSR"
+	mov $10, %ebx
+1:	WANT c_wait, U, VBP
+	CR0BIT 8, 1
+	CR0BIT 2, 0
+	WANT c_wait, U, VBP
+	CR0BIT 2, 1
+	WANT c_wait, U, VNM
+	CR0BIT 8, 0
+	dec %ebx
+	jnz 1b
+	VERDICT "fwait by CR0.TS, CR0.MP"
+	mov $10, %ebx
+1:	WANT c_xm, U, VXM
+	WANT c_xm, K, VXM
+	CR4BIT 0x400, 0
+	WANT c_xm, U, VUD
+	WANT c_xm, K, VUD
+	CR4BIT 0x400, 1
+	dec %ebx
+	jnz 1b
+	ldmxcsr mxcsr_none
+	VERDICT "divps by CR4.OSXMMEXCPT"
+	mov $10, %ebx
+1:	WANT c_dr4, K, VBP
+	CR4BIT 8, 1
+	WANT c_dr4, K, VUD
+	CR4BIT 8, 0
+	dec %ebx
+	jnz 1b
+	VERDICT "mov from dr4 by CR4.DE"
+	cmpb $0, feat_avx
+	je 2f
+	mov $10, %ebx
+1:	WANT c_avx, U, VUD
+	WANT c_xgetbv, U, VUD
+	CR4BIT 0x40000, 1
+	WANT c_xgetbv, U, VBP
+	XCR0 7
+	WANT c_avx, U, VBP
+	WANT c_avx, K, VBP
+	XCR0 3
+	WANT c_avx, U, VUD
+	WANT c_avx, K, VUD
+	WANT c_sse, U, VBP
+	WANT c_sse_memory, U, VBP
+	XCR0 7
+	WANT c_avx, U, VBP
+	CR0BIT 8, 1
+	WANT c_avx, U, VNM
+	CR0BIT 8, 0
+	WANT c_avx, U, VBP
+	CR4BIT 0x40000, 0
+	WANT c_avx, U, VUD
+	CR4BIT 0x40000, 1
+	XCR0 1
+	WANT c_sse_memory, U, VBP
+	CR4BIT 0x40000, 0
+	dec %ebx
+	jnz 1b
+2:	VERDICT "avx, xgetbv by XCR0, CR0.TS, CR4.OSXSAVE"
+#if LONG
+	cmpb $0, feat_fsgsbase
+	je 2f
+	mov $10, %ebx
+1:	WANT c_fsgsbase, U, VUD
+	CR4BIT 0x10000, 1
+	WANT c_fsgsbase, U, VBP
+	WANT c_fsgsbase, K, VBP
+	CR4BIT 0x10000, 0
+	dec %ebx
+	jnz 1b
+2:	VERDICT "rdfsbase by CR4.FSGSBASE"
+	MSR 0xc0000081, 0, (D0|3)<<16|C0
+	MSR 0xc0000084, 0, 0
+	mov $10, %ebp
+1:	MSR 0xc0000082, syscalled, 0
+	WANT c_syscall, U, VBP
+	cmpl $syscalled + 1, tr_ip
+	je 2f
+	incl bad
+2:	MSR 0xc0000082, syscalled-1, 0
+	WANT c_syscall, U, VBP
+	cmpl $syscalled, tr_ip
+	je 2f
+	incl bad
+2:	MSR 0xc0000080, 0xd00, 0
+	WANT c_syscall, U, VUD
+	MSR 0xc0000080, 0xd01, 0
+	dec %ebp
+	jnz 1b
+	VERDICT "syscall by LSTAR, EFER.SCE"
+#endif
 	mov $10, %ebx
 1:	WANT c_rdtsc, U, VBP
 	CR4BIT 4, 1
