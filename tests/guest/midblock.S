@@ -7,6 +7,7 @@
  * A is a page, A1 the one behind it. Frame n has n in its first word, n + 0x100 in its second.
  */
 #include "guest.inc"
+#include "remap.inc"
 
 	.set A, 0x80f35000
 	.set A1, A + 0x1000
@@ -18,12 +19,7 @@
 	.set PTE_A, table + (A >> 12 & 511) * 8
 	.set PTE_A1, PTE_A + 8
 	.set LOOPS, 20
-	.set CR4_PGE, 0x80
-	.set CR4_OSXSAVE, 1 << 18
 	.set CR4_SMEP, 1 << 20
-	.set CR4_SMAP, 1 << 21
-	.set CR4_PKE, 1 << 22
-	.set CR0_WP, 0x10000
 	.set XCR0_PKRU, 1 << 9
 
 	.bss
@@ -225,6 +221,11 @@ move_rounds:
 	jnz 1b
 	ret
 
+	/* MAP, and nothing old is left */
+.macro REMAP pte:req, to:req, flags=7, high=0
+	MAP \pte, \to, \flags, \high
+	RELOAD
+.endm
 .macro RUN name:req, code:req, mode=K, need=feat_always
 	cmpb $0, \need
 	je 7f
@@ -253,14 +254,8 @@ move_rounds:
 	CHECK "code that maps itself elsewhere: \name", %r12, $0
 7:
 .endm
-.macro MAP pte:req, to:req, flags=7, high=0
-	movl $\high, \pte + 4
-	movl $\to + \flags, \pte
-	mov %cr3, %rax
-	mov %rax, %cr3
-.endm
 
-remaps:	MAP PTE_A, F1
+remaps:	REMAP PTE_A, F1
 	.irp how, invlpg, cr3, pge, wp
 	RUN "read behind \how", remaps_\how
 	RUN "written behind \how", writes_\how
@@ -272,36 +267,29 @@ remaps:	MAP PTE_A, F1
 	ret
 
 loses:	movl $0, F1 + 136
-	MAP PTE_A, F1, 5
+	REMAP PTE_A, F1, 5
 	/* the store of the last round but one needs WP off */
 	FAULTS "WP behind a store", loses_wp, 3, A+8
 	movl $0x101, F1 + 8
-	MAP PTE_A, F1
+	REMAP PTE_A, F1
 	/* all but A is the kernel's */
 	cmpb $0, feat_smap
 	je 1f
 	movl $boot_pd + 3, boot_pdpt
-	mov %cr3, %rax
-	mov %rax, %cr3
+	RELOAD
 	FAULTS "SMAP behind a read", loses_smap, 1, A+8
-	orl $CR4_SMAP, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
+	CR4BIT CR4_SMAP, 1
 	FAULTS "CLAC behind a read", loses_clac, 1, A+8
 	FAULTS "CLAC behind a store", loses_clac_write, 3, A+136
 	FAULTS "POPF behind a read", loses_popf, 1, A+8
 	CHECK4 "nothing was stored", F1 + 136, $0
 	RUN "STAC and CLAC by turns", turns
-	andl $~CR4_SMAP, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
+	CR4BIT CR4_SMAP, 0
 	movl $boot_pd + 7, boot_pdpt
 1:	cmpb $0, feat_pku
 	je 9f
-	orl $CR4_PKE, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
-	MAP PTE_A, F1, 7, 0x08000000
+	CR4BIT CR4_PKE, 1
+	REMAP PTE_A, F1, 7, 0x08000000
 	.irp mode, U, K
 	FAULTS "WRPKRU behind a read, \mode", loses_key, 0x21+(\mode&1)*4, A+8, \mode
 	call key_back
@@ -311,9 +299,7 @@ loses:	movl $0, F1 + 136
 	CHECK4 "nothing was stored by key", F1 + 136, $0
 	cmpb $0, feat_xsave
 	je 8f
-	orl $CR4_OSXSAVE, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
+	CR4BIT CR4_OSXSAVE, 1
 	xor %ecx, %ecx
 	xor %edx, %edx
 	mov $XCR0_PKRU + 1, %eax
@@ -329,13 +315,9 @@ loses:	movl $0, F1 + 136
 	xor %edx, %edx
 	mov $1, %eax
 	xsetbv
-	andl $~CR4_OSXSAVE, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
-8:	andl $~CR4_PKE, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
-	MAP PTE_A, F1
+	CR4BIT CR4_OSXSAVE, 0
+8:	CR4BIT CR4_PKE, 0
+	REMAP PTE_A, F1
 9:	ret
 key_back: KEY 0
 	ret
@@ -369,7 +351,7 @@ own:	mov $moves_nx, %esi
 	cmpb $0, feat_nx
 	je 1f
 	mov $LOOPS, %ebp
-2:	MAP PTE_A, CODE1
+2:	REMAP PTE_A, CODE1
 	movl $PTE_A, %edi
 	TRY go_own_nx, K
 	CHECK4 "code takes its page's right to be run: vector", tr_vec, $VPF
@@ -381,7 +363,7 @@ own:	mov $moves_nx, %esi
 	je 1f
 	mov $LOOPS, %ebp
 	movl $boot_pd + 3, boot_pdpt /* all else is the kernel's */
-2:	MAP PTE_A, CODE1
+2:	REMAP PTE_A, CODE1
 	TRY go_own_user, K
 	CHECK4 "a user's page turns SMEP on: vector", tr_vec, $VPF
 	CHECK4 "a user's page turns SMEP on: error", tr_err, $0x11
@@ -389,7 +371,7 @@ own:	mov $moves_nx, %esi
 	dec %ebp
 	jnz 2b
 	movl $boot_pd + 7, boot_pdpt
-	MAP PTE_A, F1
+	REMAP PTE_A, F1
 1:	ret
 go_own_nx: mov $A, %esi
 	mov $PTE_A, %edi
@@ -418,7 +400,7 @@ crossings:
 	movb $0xcc, FRAME + \n * 0x1000 + 0x4000 + \at + 5
 	.endr
 	.endr
-	MAP PTE_A, CODE1
+	REMAP PTE_A, CODE1
 	xor %ebx, %ebx
 	mov $LOOPS, %ebp
 1:	.irp n, 1, 2

@@ -7,6 +7,7 @@
  * user code can be in by edge_table.
  */
 #include "guest.inc"
+#include "remap.inc"
 
 	.set ALIAS, 0x40000000
 	.set REMAP, 0x80000000
@@ -132,13 +133,9 @@ go_jump: jmp *target
 	add $\where, %eax
 	mov %rax, target
 	add $\add, %eax
-	mov %eax, want
+	mov %rax, want
 	TRY go, U
-	mov want, %eax
-	cmp tr_ax, %eax
-	setne %al
-	movzbl %al, %eax
-	add %eax, bad
+	EXPECT tr_ax, want
 	dec %ebx
 	jnz 1b
 	CHECK4 "\name", bad, $0
@@ -163,11 +160,7 @@ go_jump: jmp *target
 	movl $\what + 7, remap_table
 	invlpg (%rbx)
 	TRY go, U
-	mov tr_ax, %eax
-	cmp $\number, %eax
-	setne %al
-	movzbl %al, %eax
-	add %eax, bad
+	EXPECT tr_ax, $\number
 .endm
 
 /* Branches out of the page at REMAP, with the page \what behind it, where \number is. */
@@ -184,11 +177,7 @@ go_jump: jmp *target
 	mov %rax, target
 	.rept 2
 	TRY go, U
-	mov tr_ax, %eax
-	cmp $\result, %eax
-	setne %al
-	movzbl %al, %eax
-	add %eax, bad
+	EXPECT tr_ax, $\result
 	.endr
 .endm
 
@@ -206,10 +195,7 @@ go_jump: jmp *target
 .endm
 
 far_branches:
-	mov $next_page, %esi
-	mov $other, %edi
-	mov $4096, %ecx
-	rep movsb
+	COPY next_page, other
 	movl $0x22, other + (far - next_page) + 1
 	movl $page + 7, remap_table
 	mov $REMAP, %ebx
@@ -220,8 +206,7 @@ far_branches:
 1:	BEHIND next_page, 0x11
 	BEHIND other, 0x22
 	movl $next_page + 7, remap_table + 8
-	mov %cr3, %rax
-	mov %rax, %cr3
+	RELOAD
 	FAR far_call, 0x111
 	FAR far_jump, 0x11
 	movl $0, remap_table + 8
@@ -254,11 +239,7 @@ far_branches:
 .macro SPACE cr3:req, value:req
 	mov \cr3, %cr3
 	TRY go, U
-	mov tr_ax, %eax
-	cmp \value, %eax
-	setne %al
-	movzbl %al, %eax
-	add %eax, bad
+	EXPECT tr_ax, \value
 .endm
 
 /* PCID 1 has `page` at REMAP, PCID 2 has `copy` there. */
@@ -268,9 +249,6 @@ spaces:	mov $1, %eax
 	jnc 9f
 	mov %cr3, %rbx
 	mov %rbx, pml4_now
-	orl $1 << 17, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
 	movl $pdptb + 7, pml4b
 	movl $boot_pd + 7, pdptb
 	movl $boot_pd + 7, pdptb + 8
@@ -278,12 +256,7 @@ spaces:	mov $1, %eax
 	movl $tableb + 7, dirb
 	movl $copy + 7, tableb
 	movl $page + 7, remap_table
-	lea 1(%rbx), %r12
-	mov $pml4b + 2, %r13d
-	mov %r12, %cr3
-	mov %r13, %cr3
-	bts $63, %r12
-	bts $63, %r13
+	TWO_SPACES pml4b
 	movl $0, bad
 	mov $20, %ecx
 1:	SPACE %r12, $0x1234
@@ -303,9 +276,9 @@ spaces:	mov $1, %eax
 	mov %eax, copy + (answer_end - page) - 4
 	lea 1(%rbp), %edx
 	lea 101(%rbp), %esi
-	SPACE %r13, %esi
-	SPACE %r12, %edx
-	SPACE %r13, %esi
+	SPACE %r13, %rsi
+	SPACE %r12, %rdx
+	SPACE %r13, %rsi
 	dec %ebp
 	jnz 1b
 	CHECK4 "two address spaces, code changed", bad, $0
@@ -340,9 +313,7 @@ spaces:	mov $1, %eax
 	jnz 1b
 	CHECK4 "two address spaces, mappings changed", bad, $0
 8:	/* a branch into a global page, which another address space's INVLPG says is another */
-	orl $1 << 7, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
+	CR4BIT CR4_PGE, 1
 	mov pml4_now, %rax
 	lea 3(%rax), %r13
 	bts $63, %r13
@@ -367,9 +338,8 @@ spaces:	mov $1, %eax
 	CHECK4 "two address spaces, a global page", bad, $0
 	mov pml4_now, %rax
 	mov %rax, %cr3
-	andl $~(1 << 17 | 1 << 7), CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
+	CR4BIT CR4_PCIDE, 0
+	CR4BIT CR4_PGE, 0
 9:	ret
 	.data
 	.balign 16
@@ -386,8 +356,7 @@ test_main:
 	movl $edge_dir + 7, edge_pdpt + 511 * 8
 	movl $edge_table + 7, edge_dir + 511 * 8
 	movl $page + 7, edge_table + 511 * 8
-	mov %cr3, %rax
-	mov %rax, %cr3
+	RELOAD
 
 	BOTH "an address from RIP", page
 	BOTH "what CALL pushes", pushed, 5
@@ -406,10 +375,7 @@ test_main:
 	dec %ecx
 	jnz 1b
 
-	mov $page, %esi
-	mov $copy, %edi
-	mov $4096, %ecx
-	rep movsb
+	COPY page, copy
 	movl $0x5678, copy + (number - page)
 	movl $0, bad
 	mov $REMAP + reads - page, %eax
@@ -418,8 +384,7 @@ test_main:
 	mov $20, %ecx
 1:	MAPPED page, 0x1234
 	MAPPED copy, 0x5678
-	mov %cr3, %rax
-	mov %rax, %cr3
+	RELOAD
 	dec %ecx
 	jnz 1b
 	CHECK4 "another page at the same address", bad, $0

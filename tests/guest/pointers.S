@@ -7,6 +7,7 @@
  * 2 GiB + x is mapped page by page to the frames at POOL; the same plus a multiple of 4 GiB, at one page, to others.
  */
 #include "guest.inc"
+#include "remap.inc"
 
 	.set W, 0x80000000
 	.set POOL, 0x4000000
@@ -60,30 +61,13 @@ hop_ip:	mov 16(%rdx), %rdx
 	mov 8(%rdx), %rax
 	int3
 
-	/* TRY in the ring of `mode`. */
-.macro GO where:req
-	movl $\where, try_row + ROW_CODE
-	movl $0, try_row + ROW_END
-	movb mode, %al
-	movb %al, try_row + ROW_MODE
-	movl $2, try_row + ROW_FL
-	movl $0, try_row + ROW_CR4
-	push %rsi
-	mov $try_row, %rsi
-	call run_snippet
-	pop %rsi
-.endm
 .macro SET what:req, to:req
 	movabs $\to, %rax
 	mov %rax, \what
 .endm
 	/* bad += 1 unless the walk gave `to` */
 .macro WANT to:req
-	mov tr_ax, %rax
-	cmp \to, %rax
-	setne %al
-	movzbl %al, %eax
-	add %eax, bad
+	EXPECT tr_ax, \to
 .endm
 .macro NODE at:req, next:req, value:req
 	movabs $\next, %rax
@@ -258,8 +242,7 @@ remapped:
 crossing:
 	movl $SPLIT1 + 7, tables + SPLIT * 8
 	movl $SPLIT2 + 7, tables + (SPLIT + 1) * 8
-	mov %cr3, %rax
-	mov %rax, %cr3
+	RELOAD
 	NODE "FRAME1 + 0x40", CROSSING, 1
 	movl $REMAP, SPLIT1 + 4092
 	movl $0, SPLIT2
@@ -341,12 +324,6 @@ nowhere:
 	CHECK "page 0", tr_ax, $77
 	ret
 
-.macro COPY from:req, to:req
-	mov $\from, %esi
-	mov $\to, %edi
-	mov $4096, %ecx
-	rep movsb
-.endm
 .macro SPACE cr3:req, value:req
 	mov \cr3, %cr3
 	GO hop
@@ -358,9 +335,6 @@ spaces:	cmpb $0, feat_pcid
 	NODE "FRAME1 + 0x40", REMAP, 1
 	movl $FRAME1 + 7, PTE
 	mov %cr3, %rbp
-	orl $1 << 17, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
 	mov boot_pml4, %rax
 	and $7, %eax
 	add $pdptb, %eax
@@ -371,12 +345,7 @@ spaces:	cmpb $0, feat_pcid
 	movl $wdirb + 7, pdptb + 2 * 8
 	movl $tableb + 7, wdirb + 5 * 8
 	movl $FRAME2 + 7, tableb + (REMAPPED - 5 * 512) * 8
-	lea 1(%rbp), %r12
-	mov $pml4b + 2, %r13d
-	mov %r12, %cr3
-	mov %r13, %cr3
-	bts $63, %r12
-	bts $63, %r13
+	TWO_SPACES pml4b
 	SET start, REMAP
 	movl $5, steps
 	movl $0, bad
@@ -389,9 +358,7 @@ spaces:	cmpb $0, feat_pcid
 	jnz 1b
 	CHECK4 "two address spaces", bad, $0
 	mov %rbp, %cr3
-	andl $~(1 << 17), CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
+	CR4BIT CR4_PCIDE, 0
 9:	ret
 
 all:	call long_list
@@ -421,20 +388,16 @@ test_main:
 	movl $alias_table + (\n - 1) * 4096 + 7, alias_dir + (\n - 1) * 4096 + 5 * 8
 	movl $POOL + (3072 + \n) * 4096 + 7, alias_table + (\n - 1) * 4096 + (ALIASED - 5 * 512) * 8
 	.endr
-	mov %cr3, %rax
-	mov %rax, %cr3
+	RELOAD
 
 	movb $U, mode
 	call all
 	/* nothing is a user's any more */
 	movb $K, mode
 	movl $boot_pdpt + 3, boot_pml4
-	mov %cr3, %rax
-	mov %rax, %cr3
+	RELOAD
 	cmpb $0, feat_smap
 	je 1f
-	orl $1 << 21, CR4_NOW
-	mov CR4_NOW, %rax
-	mov %rax, %cr4
+	CR4BIT CR4_SMAP, 1
 1:	call all
 	ret

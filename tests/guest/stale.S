@@ -5,6 +5,7 @@
  * not be used now.
  */
 #include "guest.inc"
+#include "remap.inc"
 
 	.bss
 	.balign 4096
@@ -85,10 +86,6 @@ syscalled: int3
 	incl bad
 4:
 .endm
-.macro VERDICT name:req
-	CHECK4 "\name", bad, $0
-	movl $0, bad
-.endm
 .macro XCR0 value
 	xor %ecx, %ecx
 	xor %edx, %edx
@@ -100,26 +97,6 @@ syscalled: int3
 	mov $\low, %eax
 	mov $\high, %edx
 	wrmsr
-.endm
-.macro CR0BIT bit, on
-	mov CR0_NOW, AX
-	.if \on
-	or $\bit, %eax
-	.else
-	and $~\bit, %eax
-	.endif
-	mov AX, CR0_NOW
-	mov AX, %cr0
-.endm
-.macro CR4BIT bit, on
-	mov CR4_NOW, AX
-	.if \on
-	or $\bit, %eax
-	.else
-	and $~\bit, %eax
-	.endif
-	mov AX, CR4_NOW
-	mov AX, %cr4
 .endm
 
 test_main:

@@ -7,6 +7,7 @@
  * A, B and C are at W + AT, the same plus 16 and 32 MiB; frame n lies at FRAME + n pages and has n in it.
  */
 #include "guest.inc"
+#include "remap.inc"
 
 	.set W, 0x80000000
 	.set AT, 0xf35000
@@ -33,11 +34,6 @@
 	.set PTE_C, table_c + ENTRY
 	.set GLOBAL, 0x107
 	.set LOOPS, 10
-	.set CR4_PGE, 0x80
-	.set CR4_PCIDE, 1 << 17
-	.set CR4_SMAP, 1 << 21
-	.set CR4_PKE, 1 << 22
-	.set CR0_WP, 0x10000
 
 	.bss
 	.balign 4096
@@ -139,19 +135,6 @@ pair_ac: mov $A, %esi
 ac_ip:	mov (%rsi), %eax
 	int3
 
-	/* TRY in the ring of `mode`. */
-.macro GO where:req
-	movl $\where, try_row + ROW_CODE
-	movl $0, try_row + ROW_END
-	movb mode, %al
-	movb %al, try_row + ROW_MODE
-	movl $2, try_row + ROW_FL
-	movl $0, try_row + ROW_CR4
-	push %rsi
-	mov $try_row, %rsi
-	call run_snippet
-	pop %rsi
-.endm
 	/* bad += 1 unless it ended in INT3 with these values in eax and edx */
 .macro WANT code:req, a:req, b:req
 	GO \code
@@ -181,37 +164,9 @@ ac_ip:	mov (%rsi), %eax
 8:	mov want, %eax
 	add %eax, bad
 .endm
-.macro MAP pte:req, to:req, flags=7, high=0
-	movl $\high, \pte + 4
-	movl $\to + \flags, \pte
-.endm
 .macro INVALIDATE linear:req
 	mov $\linear, %ebx
 	invlpg (%rbx)
-.endm
-.macro RELOAD
-	mov %cr3, %rax
-	mov %rax, %cr3
-.endm
-.macro CR bit:req, reg:req, now:req, on:req
-	mov \now, %rax
-	.if \on
-	or $\bit, %eax
-	.else
-	and $~\bit, %eax
-	.endif
-	mov %rax, \now
-	mov %rax, \reg
-.endm
-.macro CR4BIT bit:req, on:req
-	CR \bit, %cr4, CR4_NOW, \on
-.endm
-.macro CR0BIT bit:req, on:req
-	CR \bit, %cr0, CR0_NOW, \on
-.endm
-.macro VERDICT name:req
-	CHECK4 "\name", bad, $0
-	movl $0, bad
 .endm
 .macro FRESH
 	MAP PTE_A, F1
@@ -515,18 +470,11 @@ code:	mov $21, %eax
 	VERDICT "code written"
 	ret
 
-.macro COPY from:req, to:req
-	mov $\from, %esi
-	mov $\to, %edi
-	mov $4096, %ecx
-	rep movsb
-.endm
 	/* PCID 1 has frames 1 and 2, PCID 2 has 3 and 4. */
 spaces:	cmpb $0, feat_pcid
 	je 9f
 	FRESH
 	mov %cr3, %rbp
-	CR4BIT CR4_PCIDE, 1
 	mov boot_pml4, %rax
 	and $7, %eax
 	add $pdptb, %eax
@@ -540,12 +488,7 @@ spaces:	cmpb $0, feat_pcid
 	movl $table_bb + 7, wdirb + DIR + 64
 	MAP table_ab + ENTRY, F3
 	MAP table_bb + ENTRY, F4
-	lea 1(%rbp), %r12
-	mov $pml4b + 2, %r13d
-	mov %r12, %cr3
-	mov %r13, %cr3
-	bts $63, %r12
-	bts $63, %r13
+	TWO_SPACES pml4b
 	mov $LOOPS, %r14d
 1:	mov %r12, %cr3
 	WANT pair, 1, 2
