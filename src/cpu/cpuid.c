@@ -179,7 +179,7 @@ static void drop_without_state(struct cpuid_table *t)
 struct host {
 	uint32_t max_leaf, max_ext, max_hypervisor;
 	bool amd;
-	uint64_t xcr0;
+	uint64_t xcr0; /* 0: no XSAVE, or the host's kernel does not use it */
 };
 
 static void host_cpuid(const struct host *h, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
@@ -193,7 +193,7 @@ static void host_cpuid(const struct host *h, uint32_t leaf, uint32_t subleaf, ui
 		__cpuid_count(leaf, subleaf, out[EAX], out[EBX], out[ECX], out[EDX]);
 }
 
-static int host_probe(struct host *h)
+static void host_probe(struct host *h)
 {
 	uint32_t r[4], low, high;
 
@@ -204,15 +204,14 @@ static int host_probe(struct host *h)
 	if (h->max_ext < 0x80000000)
 		h->max_ext = 0;
 	__cpuid(1, r[EAX], r[EBX], r[ECX], r[EDX]);
-	/* The guest's vector state is switched with XSAVE: the host must have it. */
-	if (!(r[ECX] & BIT(27)) || h->max_leaf < 0xd)
-		return -EOPNOTSUPP;
 	h->max_hypervisor = 0;
+	h->xcr0 = 0;
+	if (r[ECX] & BIT(27) && h->max_leaf >= 0xd) {
+		__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+		h->xcr0 = (uint64_t)high << 32 | low;
+	}
 	if (r[ECX] & BIT(31))
 		__cpuid(LEAF_KVM, h->max_hypervisor, r[EBX], r[ECX], r[EDX]);
-	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-	h->xcr0 = (uint64_t)high << 32 | low;
-	return 0;
 }
 
 static uint64_t rdtsc(void)
@@ -420,6 +419,10 @@ static void add_xsave(struct cpuid_table *t, const struct host *h)
 
 	t->xsave[0] = (struct xsave_component){ 0, 160, false };
 	t->xsave[1] = (struct xsave_component){ 160, 256, false };
+	if (!mask) { /* what FXSAVE knows: fpu.c */
+		t->xcr0_mask = XCR0_X87 | XCR0_SSE;
+		return;
+	}
 	for (unsigned i = 2; i < XSAVE_COMPONENTS; i++) {
 		if (!(mask >> i & 1))
 			continue;
@@ -521,14 +524,11 @@ int cpuid_build(struct cpuid_table *t, unsigned cpus)
 {
 	struct host h;
 	uint32_t leaf7[4];
-	int err;
 
 	memset(t, 0, sizeof(*t));
 	if (cpus < 1 || cpus > 255)
 		return -EINVAL;
-	err = host_probe(&h);
-	if (err)
-		return err;
+	host_probe(&h);
 	t->amd = h.amd;
 	t->tsc_khz = host_tsc_khz(&h);
 
@@ -542,6 +542,8 @@ int cpuid_build(struct cpuid_table *t, unsigned cpus)
 	for (unsigned i = 0; i < COUNT(always); i++)
 		set_feature(t, always[i], true);
 	drop_without_state(t);
+	if (!h.xcr0)
+		set_feature(t, FEATURE_XSAVE, false);
 	set_feature(t, FEATURE_HTT, cpus > 1); /* more than one logical processor in the package */
 	if (t->xcr0_mask & XCR0_PKRU)
 		set_feature(t, FEATURE_PKU, true);
@@ -578,6 +580,8 @@ static void limit_xsave(struct cpuid_table *t, const struct cpuid_table *limit)
 {
 	const struct cpuid_entry *e = cpuid_find(limit, 0xd, 0);
 
+	if (!cpuid_find(t, 0xd, 0))
+		return;
 	t->xcr0_mask &= e ? e->eax | (uint64_t)e->edx << 32 : 0;
 	if ((t->xcr0_mask & (XCR0_AVX | XCR0_AVX512)) != (XCR0_AVX | XCR0_AVX512))
 		t->xcr0_mask &= ~(uint64_t)XCR0_AVX512;
@@ -682,6 +686,8 @@ static void execute_dynamic(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, ui
 		out[EDX] = cpu->index;
 		break;
 	case 0xd:
+		if (!cpu_has(cpu, FEATURE_XSAVE))
+			break;
 		if (subleaf == 0)
 			out[EBX] = cpuid_xsave_size(cpu->cpuid, cpu->xcr0, false);
 		else if (subleaf == 1)

@@ -4,7 +4,8 @@
  *
  * vCPU's thread, no lock; memory operands through mmu.h. The work is done by the host's own XSAVE
  * and XRSTOR: straight into guest RAM where the area lies in one page, else through a buffer. What
- * is restored is always copied first, since another vCPU may change it between check and use.
+ * is restored is always copied first, since another vCPU may change it between check and use. A host without XSAVE (a
+ * virtual machine's processor may be one) has no more state than FXSAVE knows, and its guests have no XSAVE either.
  * PKRU is kept in software: the host's is not the guest's to change.
  * Sources: SDM 1 chapter 13 "Managing state using the XSAVE feature set", SDM 2 FXSAVE to XSAVES.
  *
@@ -127,6 +128,26 @@ static uint64_t native_mask(const struct cpu *cpu)
 	return cpu->cpuid->xcr0_mask & ~(uint64_t)XCR0_PKRU;
 }
 
+/* All of the guest's state: cpu->fpu into the host's registers. */
+static void host_load(const struct cpu *cpu)
+{
+	if (cpu_has(cpu, FEATURE_XSAVE))
+		host_xrstor(cpu->fpu, native_mask(cpu), true);
+	else
+		__asm__ volatile("fxrstor64 (%0)" : : "r"(cpu->fpu) : "memory");
+}
+
+/* And back. */
+static void host_store(struct cpu *cpu)
+{
+	if (cpu_has(cpu, FEATURE_XSAVE)) {
+		host_xsave(cpu->fpu, native_mask(cpu), true);
+		return;
+	}
+	__asm__ volatile("fxsave64 (%0)" : : "r"(cpu->fpu) : "memory");
+	fpu_component_changed(cpu, XCR0_X87 | XCR0_SSE);
+}
+
 static uint32_t mxcsr_mask(const struct cpu *cpu)
 {
 	uint32_t mask = get32(cpu->fpu + FPU_MXCSR_MASK);
@@ -192,7 +213,7 @@ void cpu_fpu_enter(struct cpu *cpu)
 	mask = mxcsr_mask(cpu);
 	if (__builtin_expect(mxcsr & ~mask, 0)) /* the host would fault */
 		put32(cpu->fpu + FPU_MXCSR, mxcsr & mask);
-	host_xrstor(cpu->fpu, native_mask(cpu), true);
+	host_load(cpu);
 	cpu->fpu_live = true;
 }
 
@@ -228,7 +249,7 @@ void cpu_fpu_leave(struct cpu *cpu)
 	if (!cpu->fpu_live)
 		return;
 	fip = get64(cpu->fpu + FPU_FIP);
-	host_xsave(cpu->fpu, native_mask(cpu), true);
+	host_store(cpu);
 	hide_host_pointers(cpu->fpu, fip, true);
 	host_abi_state(cpu);
 	cpu->fpu_live = false;

@@ -110,7 +110,14 @@ static bool same(struct cpu *cpu, const uint8_t *copy)
 	       !memcmp(cpu->fpu + FPU_AREA_MIN, copy + FPU_AREA_MIN, cpu->fpu_size - FPU_AREA_MIN);
 }
 
-static void test_enter_leave(void)
+/* What cpuid_build makes of a host that has no XSAVE. */
+static void forget_xsave(struct guest *g)
+{
+	g->cpuid.has[FEATURE_XSAVE] = false;
+	g->cpuid.xcr0_mask = XCR0_X87 | XCR0_SSE;
+}
+
+static void test_enter_leave(bool xsave)
 {
 	struct guest *g = guest_fpu(true);
 	struct cpu *cpu = &g->cpu;
@@ -118,6 +125,8 @@ static void test_enter_leave(void)
 	uint32_t mxcsr;
 	uint16_t fcw;
 
+	if (!xsave)
+		forget_xsave(g);
 	/* RESET */
 	CHECK_EQ(cpu->fpu[FPU_FCW], 0x40);
 	CHECK_EQ(cpu->fpu[FPU_FTW], 0xff);
@@ -188,6 +197,8 @@ static void test_round_trips(void)
 			round_trip(g, XSAVES64, XRSTORS64, linear, true);
 		}
 	}
+	forget_xsave(g);
+	round_trip(g, FXSAVE64, FXRSTOR64, AREA + 0x40, false);
 	guest_fpu_free(g);
 }
 
@@ -508,7 +519,8 @@ static void test_pkru(void)
 
 int main(void)
 {
-	test_enter_leave();
+	test_enter_leave(true);
+	test_enter_leave(false);
 	test_round_trips();
 	test_protected();
 	test_masks();
