@@ -5,8 +5,11 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 struct piece {
 	struct piece *next;
@@ -16,23 +19,40 @@ struct piece {
 static struct piece *pieces; /* of the process; none is ever unmapped */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* A file in memory, mapped twice: nothing that was writable becomes executable, which some hosts forbid, and where memory
+ * is not overcommitted only pages in use count. */
 static int map(struct code_memory *m, size_t size)
 {
-	void *rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *rx;
-	int err;
+	int fd = memfd_create("ringside-code", MFD_CLOEXEC), err;
+	void *rw = MAP_FAILED, *rx = MAP_FAILED;
 
-	if (rw == MAP_FAILED)
-		return -errno;
-	rx = mremap(rw, 0, size, MREMAP_MAYMOVE); /* the same pages once more */
-	if (rx != MAP_FAILED && mprotect(rx, size, PROT_READ | PROT_EXEC) == 0) {
-		*m = (struct code_memory){ rw, rx, size };
-		return 0;
-	}
+	if (fd >= 0 && ftruncate(fd, (off_t)size) == 0)
+		rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (rw != MAP_FAILED)
+		rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	err = errno;
-	if (rx != MAP_FAILED)
-		munmap(rx, size);
-	munmap(rw, size);
-	return -err;
+	if (rx == MAP_FAILED && rw != MAP_FAILED)
+		munmap(rw, size);
+	if (fd >= 0)
+		close(fd);
+	if (rx == MAP_FAILED)
+		return -err;
+	*m = (struct code_memory){ rw, rx, size };
+	return 0;
+}
+
+int code_memory_probe(char *why, size_t size)
+{
+	struct code_memory m;
+	int r = map(&m, (size_t)sysconf(_SC_PAGESIZE));
+
+	if (r < 0) {
+		snprintf(why, size, "no executable memory for generated code: %s", strerror(-r));
+		return r;
+	}
+	munmap(m.rw, m.size);
+	munmap(m.rx, m.size);
+	return 0;
 }
 
 /* lock held. */

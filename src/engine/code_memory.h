@@ -16,6 +16,8 @@ struct code_memory {
 	size_t size;      /* bytes, whole pages */
 };
 
+/* May there be such memory? An engine's probe: 0, or -errno and why not, in one line. */
+int code_memory_probe(char *why, size_t size);
 /* What the host gives it, it gives when a page is first touched. 0 or -errno. */
 int code_memory_take(struct code_memory *m, size_t size);
 /* Nobody runs it or writes to it any more. *m is empty afterwards; it may be so before. */

@@ -412,8 +412,8 @@ enum x bt_run_block(struct cpu *cpu, unsigned *insns, bool *partial)
 static int bt_probe(char *why, size_t size)
 {
 	if (__builtin_cpu_supports("bmi2"))
-		return 0;
-	snprintf(why, size, "this processor has no BMI2");
+		return code_memory_probe(why, size);
+	snprintf(why, size, "this processor, or this virtual machine's CPU model, has no BMI2");
 	return -EOPNOTSUPP;
 }
 

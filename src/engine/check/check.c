@@ -47,6 +47,8 @@ void *check_vm_create(struct memory *memory, const struct check_runner *runner)
 	return vm;
 }
 
+static int probe(char *why, size_t size) { return engine_bt.probe(why, size); }
+
 static void *vm_create(struct memory *memory) { return check_vm_create(memory, &bt_runner); }
 
 static void vm_destroy(void *engine_vm)
@@ -290,6 +292,7 @@ const struct engine engine_check = {
 	.name = "check",
 	.help = "bt and interp in lockstep, compared after every block: finds translation errors",
 	.cpus_max = 1,
+	.probe = probe,
 	.reserve = bt_reserve,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "engine/code_memory.h"
 #include "engine/interp/interp.h"
 #include "engine/interp/hostfault.h"
 #include "engine/interp/stub.h"
@@ -459,6 +460,7 @@ static void interp_print_stats(void *engine_vm, struct cpu *const *cpus, unsigne
 const struct engine engine_interp = {
 	.name = "interp",
 	.help = "the reference: interprets one instruction after the other",
+	.probe = code_memory_probe,
 	.vm_create = interp_vm_create,
 	.vm_destroy = interp_vm_destroy,
 	.vcpu_create = interp_vcpu_create,
