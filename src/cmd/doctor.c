@@ -82,7 +82,7 @@ static bool value_of(const char *path, const char *key, char *value, size_t size
 
 static void processor(void)
 {
-	static const char *const wanted[] = {"bmi2", "avx", "avx2", "avx512f", "fsgsbase", "constant_tsc", "nonstop_tsc"};
+	static const char *const wanted[] = {"bmi2", "xsave", "avx", "avx2", "avx512f", "fsgsbase", "constant_tsc", "nonstop_tsc"};
 	char model[128] = "unknown", flags[8192] = " ", has[200] = "", not[200] = "";
 
 	value_of("/proc/cpuinfo", "model name", model, sizeof(model));
@@ -97,13 +97,18 @@ static void processor(void)
 	}
 	says("processor", "%s; %ld online", model, sysconf(_SC_NPROCESSORS_ONLN));
 	says("", "has%s%s%s", has, *not ? "; has not" : "", not);
+	if (strstr(not, " bmi2"))
+		lacks("BMI2", "Intel's processors have it since Haswell, AMD's since Zen; in a virtual machine: a CPU model that has it "
+		      "(host, max, EPYC, Haswell)", "engine bt needs it: without KVM guests are interpreted, many times slower");
 	if (strstr(not, "nonstop_tsc"))
 		lacks("clock", "nothing to do: guests take the kvm-clock", "the time stamp counter may stop");
 }
 
 /* What to do about an engine that this host is not fit for. */
-static const char *engine_advice(int err)
+static const char *engine_advice(const struct engine *engine, int err)
 {
+	if (!engine->device && (err == -EACCES || err == -EPERM))
+		return "SELinux (execmem), a service's or a container's rules may forbid it: permit it for ringside";
 	switch (err) {
 	case -ENOENT:
 		return "load kvm-intel or kvm-amd; virtualization may be off in the firmware's setup, or not given to this VM";
@@ -128,7 +133,7 @@ static bool engines_here(void)
 		if (engines[i]->probe)
 			r = engine_probe(engines[i], why, sizeof(why));
 		if (r < 0) {
-			lacks(engines[i]->name, engine_advice(r), "%s", why);
+			lacks(engines[i]->name, engine_advice(engines[i], r), "%s", why);
 			continue;
 		}
 		says(engines[i]->name, "%s%s%s", engines[i]->help, *why ? "; " : "", why);
@@ -192,6 +197,9 @@ static void memory(void)
 	value_of("/proc/meminfo", "MemTotal", total, sizeof(total));
 	value_of("/proc/meminfo", "MemAvailable", available, sizeof(available));
 	says("memory", "%s, %s available", total, available);
+	if (line_of("/proc/sys/vm/overcommit_memory", word, sizeof(word)) && strcmp(word, "2") == 0)
+		lacks("overcommit", "as root: sysctl vm.overcommit_memory=0, or room for it: vm.overcommit_ratio",
+		      "each machine under engine bt counts as 350 MiB of used memory beside its RAM");
 	if (!chosen_word(shared, word, sizeof(word)))
 		lacks("huge pages", "a kernel with CONFIG_TRANSPARENT_HUGEPAGE", "none for guest memory");
 	else if (strcmp(word, "never") == 0 || strcmp(word, "deny") == 0)
@@ -243,8 +251,9 @@ static void namespaces(void)
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
 		lacks("namespaces", "raise the limit of processes (ulimit -u)", "cannot be tried");
 	else if (WEXITSTATUS(status))
-		lacks("namespaces", "as root: sysctl user.max_user_namespaces=1000 kernel.unprivileged_userns_clone=1",
-		      "%s", strerror(WEXITSTATUS(status)));
+		lacks("namespaces", "for --sandbox chroot, as root: sysctl user.max_user_namespaces=1000 "
+		      "kernel.unprivileged_userns_clone=1; in a container they may be forbidden", "%s",
+		      strerror(WEXITSTATUS(status)));
 	else
 		says("namespaces", "user, mount and network namespaces can be made");
 }
@@ -303,6 +312,7 @@ int cmd_doctor(int argc, char **argv)
 	memory();
 	limit("open files", RLIMIT_NOFILE, 1024, "raise it: ulimit -n 4096");
 	limit("address space", RLIMIT_AS, 1ull << 40, "guest memory and translations take addresses: ulimit -v unlimited");
+	limit("data", RLIMIT_DATA, 1ull << 30, "what engine bt keeps of translations takes addresses: ulimit -d unlimited");
 	limit("file size", RLIMIT_FSIZE, 1ull << 40, "guest memory and disks are files: ulimit -f unlimited");
 	uring();
 	tap();

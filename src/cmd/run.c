@@ -76,6 +76,7 @@ static int take_signals(struct run *run)
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN); /* write(2) says it */
+	signal(SIGXFSZ, SIG_IGN); /* whoever made the file larger says it */
 	sigemptyset(&set);
 	for (unsigned i = 0; i < sizeof taken / sizeof taken[0]; i++)
 		sigaddset(&set, taken[i]);
@@ -137,9 +138,12 @@ static int choose_engine(struct vm_config *config, char *chosen, size_t size)
 static bool reserve(const struct run_options *o)
 {
 	int r = o->sandbox == SANDBOX_OFF ? 0 : engine_reserve(o->vm.engine, o->vm.backends.qmp, o->vm.cpus);
+	char line[120];
 
-	if (r < 0)
-		start_failed(strerror(-r));
+	if (r < 0) {
+		snprintf(line, sizeof line, "memory for generated code: %s", strerror(-r));
+		start_failed(line);
+	}
 	return r == 0;
 }
 

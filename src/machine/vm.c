@@ -30,10 +30,25 @@
 /* vm_create's line for the user. */
 static _Thread_local char error_line[ERROR_SIZE];
 
+/* Which of the host's limits may be behind an error. */
+static const char *limit_of(int err)
+{
+	switch (err) {
+	case -ENOMEM:
+		return " (ulimit -v, ulimit -d, sysctl vm.overcommit_memory)";
+	case -EMFILE:
+		return " (ulimit -n)";
+	case -EFBIG:
+		return " (ulimit -f)";
+	default:
+		return "";
+	}
+}
+
 static bool fail(const char **error, const char *what, int err)
 {
 	if (what)
-		snprintf(error_line, sizeof error_line, "%s: %s", what, strerror(-err));
+		snprintf(error_line, sizeof error_line, "%s: %s%s", what, strerror(-err), limit_of(err));
 	*error = error_line;
 	return false;
 }
@@ -43,10 +58,10 @@ static bool fail_memory(const struct vm *vm, const char **error, int err)
 	unsigned long long mib = vm->config.memory_size >> 20;
 
 	if (err == -ENOMEM)
-		snprintf(error_line, sizeof error_line, "--memory: this host cannot provide %llu MiB", mib);
+		snprintf(error_line, sizeof error_line, "--memory: this host cannot provide %llu MiB%s", mib, limit_of(err));
 	else
-		snprintf(error_line, sizeof error_line, "--memory: %llu bytes: %s",
-			 (unsigned long long)vm->config.memory_size, strerror(-err));
+		snprintf(error_line, sizeof error_line, "--memory: %llu bytes: %s%s",
+			 (unsigned long long)vm->config.memory_size, strerror(-err), limit_of(err));
 	return fail(error, NULL, err);
 }
 
