@@ -298,7 +298,7 @@ static const struct option options[] = {
 	{"--no-hpet", NULL, "a machine without a high precision event timer", set_no_hpet},
 	{"--memory", "SIZE", "RAM, with K, M, G or T; a plain number is MiB; default 512M", set_memory},
 	{"--cpus", "N", "virtual processors, 1 to 64; default 1", set_cpus},
-	{"--disk", "FILE", "a disk: FILE[,format=raw|qcow2][,if=virtio|ide|sata|scsi][,ro][,snapshot][,internal=NAME][,cache=MODE][,aio=HOW][,serial=TEXT]",
+	{"--disk", "FILE", "a disk: FILE, then words like format=qcow2, if=sata, ro, snapshot, cache=none; see docs/cli.md",
 	 set_disk},
 	{"--cdrom", "FILE", "a disc in a CD-ROM drive; if=ide|sata|scsi", set_cdrom},
 	{"--net", "KIND", "a network card on user,... tap,... or socket,...; may be given several times", set_net},
