@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "block/image.h"
+#include "util/big_endian.h"
 
 /* Entries of the level 1 and level 2 tables. */
 #define QCOW2_COPIED (1ull << 63) /* the reference count is exactly 1: may be written in place */
@@ -101,34 +102,6 @@ struct qcow2 {
 	uint64_t inflated_entry; /* its level 2 entry; 0: none */
 	uint8_t *inflated;
 };
-
-static inline uint64_t be64(const void *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof v);
-	return __builtin_bswap64(v);
-}
-
-static inline uint32_t be32(const void *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof v);
-	return __builtin_bswap32(v);
-}
-
-static inline void put_be64(void *p, uint64_t v)
-{
-	v = __builtin_bswap64(v);
-	memcpy(p, &v, sizeof v);
-}
-
-static inline void put_be32(void *p, uint32_t v)
-{
-	v = __builtin_bswap32(v);
-	memcpy(p, &v, sizeof v);
-}
 
 /* ---- where bytes are, q->lock held (qcow2.c) ---- */
 

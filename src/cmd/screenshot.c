@@ -16,8 +16,9 @@
 
 #include "cmd/cmd.h"
 #include "ui/address.h"
-#include "util/library.h"
 #include "ui/display.h"
+#include "util/big_endian.h"
+#include "util/library.h"
 
 #define WAIT_S 10
 #define VERSION_LEN 12
@@ -65,9 +66,6 @@ static bool put(struct shot *s, const void *buf, size_t len)
 	return write(s->fd, buf, len) == (ssize_t)len;
 }
 
-static uint16_t get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static uint32_t get32(const uint8_t *p) { return (uint32_t)get16(p) << 16 | get16(p + 2); }
-
 /* ---- the protocol ---- */
 
 static int authenticate(struct shot *s)
@@ -114,7 +112,7 @@ static int handshake(struct shot *s)
 		return -1;
 	if (!get(s, result, sizeof result))
 		return broken();
-	if (get32(result) != 0)
+	if (be32(result) != 0)
 		return fail("the VNC server", "the password is not the right one");
 	return put(s, &shared, 1) ? 0 : broken();
 }
@@ -134,9 +132,9 @@ static int server_init(struct shot *s)
 {
 	uint8_t init[24], name[NAME_MAX_LEN];
 
-	if (!get(s, init, sizeof init) || get32(init + 20) > sizeof name || !get(s, name, get32(init + 20)))
+	if (!get(s, init, sizeof init) || be32(init + 20) > sizeof name || !get(s, name, be32(init + 20)))
 		return broken();
-	return take_size(s, get16(init), get16(init + 2));
+	return take_size(s, be16(init), be16(init + 2));
 }
 
 static bool ask(struct shot *s)
@@ -155,8 +153,8 @@ static int rectangle(struct shot *s, bool *resized)
 
 	if (!get(s, head, sizeof head))
 		return broken();
-	unsigned x = get16(head), y = get16(head + 2), w = get16(head + 4), h = get16(head + 6);
-	int32_t encoding = (int32_t)get32(head + 8);
+	unsigned x = be16(head), y = be16(head + 2), w = be16(head + 4), h = be16(head + 6);
+	int32_t encoding = (int32_t)be32(head + 8);
 	if (encoding == ENCODING_DESKTOP_SIZE) {
 		*resized = true;
 		return take_size(s, w, h);
@@ -183,7 +181,7 @@ static int picture(struct shot *s)
 			continue;
 		if (type != 0 || !get(s, head, sizeof head))
 			return broken();
-		for (unsigned i = 0; i < get16(head + 1); i++)
+		for (unsigned i = 0; i < be16(head + 1); i++)
 			if (rectangle(s, &resized) < 0)
 				return -1;
 	}

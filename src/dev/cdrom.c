@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/big_endian.h"
+
 #define CD_SECTORS_MAX (80u * 60 * 75) /* a longer image is a DVD */
 #define FRAMES_LEAD_IN 150u            /* MSF addresses begin two seconds before LBA 0 */
 
@@ -29,22 +31,6 @@ struct cdrom {
 };
 
 enum { EVENT_NONE, EVENT_EJECT, EVENT_NEW_MEDIA, EVENT_REMOVED };
-
-static uint16_t get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static uint32_t get24(const uint8_t *p) { return (uint32_t)p[0] << 16 | get16(p + 1); }
-static uint32_t get32(const uint8_t *p) { return (uint32_t)get16(p) << 16 | get16(p + 2); }
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v >> 16);
-	put16(p + 2, v);
-}
 
 /* ---- results ---- */
 
@@ -89,7 +75,7 @@ static void put_address(uint8_t *p, uint32_t lba, bool msf)
 	if (msf)
 		put_msf(p, lba);
 	else
-		put32(p, lba);
+		put_be32(p, lba);
 }
 
 /* ---- what the drive is ---- */
@@ -103,7 +89,7 @@ static void put_text(uint8_t *p, unsigned len, const char *s)
 
 static void inquiry(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
-	uint32_t allocated = get16(cdb + 3);
+	uint32_t allocated = be16(cdb + 3);
 
 	b[0] = 0x05; /* CD/DVD */
 	if (cdb[1] & 1) { /* vital product data */
@@ -215,9 +201,9 @@ static void mode_sense(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct c
 	}
 	uint8_t medium = c->open ? 0x71 : !c->sectors ? 0x70 : 0x01;
 	if (ten) {
-		put16(b, n - 2);
+		put_be16(b, n - 2);
 		b[2] = medium;
-		reply(r, n, get16(cdb + 7));
+		reply(r, n, be16(cdb + 7));
 	} else {
 		b[0] = (uint8_t)(n - 1);
 		b[1] = medium;
@@ -227,7 +213,7 @@ static void mode_sense(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct c
 
 static void mode_select(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
-	uint32_t len = cdb[0] == 0x55 ? get16(cdb + 7) : cdb[4];
+	uint32_t len = cdb[0] == 0x55 ? be16(cdb + 7) : cdb[4];
 
 	(void)b;
 	if (cdb[1] & 1) { /* to save them */
@@ -251,7 +237,7 @@ void cdrom_list(struct cdrom *c, const uint8_t *list, uint32_t len, struct cdrom
 	*r = (struct cdrom_result){0};
 	c->key = c->asc = c->ascq = 0;
 	if (len >= at)
-		at += c->list_op == 0x55 ? get16(list + 6) : list[3]; /* block descriptors */
+		at += c->list_op == 0x55 ? be16(list + 6) : list[3]; /* block descriptors */
 	while (at < len) {
 		uint8_t code = list[at] & 0x3f;
 
@@ -272,7 +258,7 @@ void cdrom_list(struct cdrom *c, const uint8_t *list, uint32_t len, struct cdrom
 /* One feature: header, then `n` bytes of data. */
 static uint8_t *put_feature(uint8_t *p, unsigned code, unsigned version, bool persistent, bool current, unsigned n)
 {
-	put16(p, code);
+	put_be16(p, code);
 	p[2] = (uint8_t)(version << 2 | persistent << 1 | current);
 	p[3] = (uint8_t)n;
 	return p + 4;
@@ -280,7 +266,7 @@ static uint8_t *put_feature(uint8_t *p, unsigned code, unsigned version, bool pe
 
 static void get_configuration(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
-	unsigned kind = cdb[1] & 3, start = get16(cdb + 2);
+	unsigned kind = cdb[1] & 3, start = be16(cdb + 2);
 	bool cd = profile(c) == PROFILE_CD_ROM, dvd = profile(c) == PROFILE_DVD_ROM;
 	static const uint16_t codes[] = {0x0000, 0x0001, 0x0002, 0x0003, 0x0010, 0x001e, 0x001f, 0x0105, 0x0108};
 	uint8_t *p = b + 8;
@@ -298,15 +284,15 @@ static void get_configuration(struct cdrom *c, const uint8_t *cdb, uint8_t *b, s
 		switch (codes[i]) {
 		case 0x0000: /* profiles */
 			q = put_feature(p, 0x0000, 0, true, true, 8);
-			put16(q, PROFILE_DVD_ROM);
+			put_be16(q, PROFILE_DVD_ROM);
 			q[2] = dvd;
-			put16(q + 4, PROFILE_CD_ROM);
+			put_be16(q + 4, PROFILE_CD_ROM);
 			q[6] = cd;
 			p = q + 8;
 			break;
 		case 0x0001: /* core: ATAPI */
 			q = put_feature(p, 0x0001, 2, true, true, 8);
-			put32(q, 2);
+			put_be32(q, 2);
 			q[4] = 0x01; /* INQUIRY's new fields are valid */
 			p = q + 8;
 			break;
@@ -320,8 +306,8 @@ static void get_configuration(struct cdrom *c, const uint8_t *cdb, uint8_t *b, s
 			break;
 		case 0x0010: /* random readable */
 			q = put_feature(p, 0x0010, 0, false, current, 8);
-			put32(q, CDROM_SECTOR);
-			put16(q + 4, 16);
+			put_be32(q, CDROM_SECTOR);
+			put_be16(q + 4, 16);
 			p = q + 8;
 			break;
 		case 0x001e: /* CD read */
@@ -340,9 +326,9 @@ static void get_configuration(struct cdrom *c, const uint8_t *cdb, uint8_t *b, s
 			break;
 		}
 	}
-	put32(b, (uint32_t)(p - b) - 4);
-	put16(b + 6, profile(c));
-	reply(r, (uint32_t)(p - b), get16(cdb + 7));
+	put_be32(b, (uint32_t)(p - b) - 4);
+	put_be16(b + 6, profile(c));
+	reply(r, (uint32_t)(p - b), be16(cdb + 7));
 }
 
 /* ---- events, tray ---- */
@@ -355,17 +341,17 @@ static void get_event(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cd
 	}
 	b[3] = 0x10; /* media events are all there are */
 	if (!(cdb[4] & 0x10)) {
-		put16(b, 2);
+		put_be16(b, 2);
 		b[2] = 0x80;
-		reply(r, 4, get16(cdb + 7));
+		reply(r, 4, be16(cdb + 7));
 		return;
 	}
-	put16(b, 6);
+	put_be16(b, 6);
 	b[2] = 0x04;
 	b[4] = c->event;
 	b[5] = (uint8_t)((disc_in(c) ? 0x02 : 0) | (c->open ? 0x01 : 0));
 	c->event = EVENT_NONE;
-	reply(r, 8, get16(cdb + 7));
+	reply(r, 8, be16(cdb + 7));
 }
 
 static void start_stop(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
@@ -402,7 +388,7 @@ static void mechanism_status(struct cdrom *c, const uint8_t *cdb, uint8_t *b, st
 {
 	b[1] = c->open ? 0x10 : 0;
 	b[5] = 1; /* slots: one, and no table of them */
-	reply(r, 8, get16(cdb + 8));
+	reply(r, 8, be16(cdb + 8));
 }
 
 /* ---- the disc ---- */
@@ -418,8 +404,8 @@ static void test_unit_ready(struct cdrom *c, const uint8_t *cdb, uint8_t *b, str
 static void read_capacity(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
 	(void)cdb;
-	put32(b, c->sectors - 1);
-	put32(b + 4, CDROM_SECTOR);
+	put_be32(b, c->sectors - 1);
+	put_be32(b + 4, CDROM_SECTOR);
 	reply(r, 8, 8);
 }
 
@@ -443,7 +429,7 @@ static void read_range(struct cdrom *c, uint32_t lba, uint32_t count, struct cdr
 static void read_10_12(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
 	(void)b;
-	read_range(c, get32(cdb + 2), cdb[0] == 0x28 ? get16(cdb + 7) : get32(cdb + 6), r);
+	read_range(c, be32(cdb + 2), cdb[0] == 0x28 ? be16(cdb + 7) : be32(cdb + 6), r);
 }
 
 /* Only data of mode 1, and of it user data: what the image has. */
@@ -463,8 +449,8 @@ static void read_cd(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdro
 		lba = from - FRAMES_LEAD_IN;
 		count = to - from;
 	} else {
-		lba = get32(cdb + 2);
-		count = get24(cdb + 6);
+		lba = be32(cdb + 2);
+		count = be24(cdb + 6);
 	}
 	if (expected == 1) { /* CD-DA */
 		fail(c, r, CDROM_KEY_ILLEGAL_REQUEST, 0x64, 0);
@@ -488,7 +474,7 @@ static void read_cd(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdro
 static void seek(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
 	(void)b;
-	if (get32(cdb + 2) >= c->sectors)
+	if (be32(cdb + 2) >= c->sectors)
 		fail(c, r, CDROM_KEY_ILLEGAL_REQUEST, 0x21, 0);
 }
 
@@ -546,31 +532,31 @@ static void read_toc(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdr
 		invalid_field(c, r);
 		return;
 	}
-	put16(b, (uint32_t)(p - b) - 2);
-	reply(r, (uint32_t)(p - b), get16(cdb + 7));
+	put_be16(b, (uint32_t)(p - b) - 2);
+	reply(r, (uint32_t)(p - b), be16(cdb + 7));
 }
 
 static void read_subchannel(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
 	b[1] = 0x15; /* no audio status */
 	if (!(cdb[2] & 0x40)) {
-		reply(r, 4, get16(cdb + 7));
+		reply(r, 4, be16(cdb + 7));
 		return;
 	}
 	b[4] = cdb[3];
 	switch (cdb[3]) {
 	case 1: /* position: at the beginning */
-		put16(b + 2, 12);
+		put_be16(b + 2, 12);
 		b[5] = 0x14;
 		b[6] = b[7] = 1;
 		put_address(b + 8, 0, cdb[1] & 2);
 		put_address(b + 12, 0, cdb[1] & 2);
-		reply(r, 16, get16(cdb + 7));
+		reply(r, 16, be16(cdb + 7));
 		return;
 	case 2: /* catalogue number, recording code: none */
 	case 3:
-		put16(b + 2, 20);
-		reply(r, 24, get16(cdb + 7));
+		put_be16(b + 2, 20);
+		reply(r, 24, be16(cdb + 7));
 		return;
 	}
 	invalid_field(c, r);
@@ -582,34 +568,34 @@ static void read_disc_information(struct cdrom *c, const uint8_t *cdb, uint8_t *
 		invalid_field(c, r);
 		return;
 	}
-	put16(b, 32);
+	put_be16(b, 32);
 	b[2] = 0x0e; /* complete, last session complete */
 	b[3] = b[4] = b[5] = b[6] = 1;
 	b[7] = 0x20; /* unrestricted use */
 	memset(b + 16, 0xff, 8); /* no more lead-ins */
-	reply(r, 34, get16(cdb + 7));
+	reply(r, 34, be16(cdb + 7));
 }
 
 static void read_track_information(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
-	uint32_t number = get32(cdb + 2);
+	uint32_t number = be32(cdb + 2);
 	bool there = (cdb[1] & 3) == 0 ? number < c->sectors : number == 1;
 
 	if (!there) {
 		invalid_field(c, r);
 		return;
 	}
-	put16(b, 34);
+	put_be16(b, 34);
 	b[2] = b[3] = 1;
 	b[5] = 0x04; /* data, uninterrupted */
 	b[6] = 0x01; /* mode 1 */
-	put32(b + 24, c->sectors);
-	reply(r, 36, get16(cdb + 7));
+	put_be32(b + 24, c->sectors);
+	reply(r, 36, be16(cdb + 7));
 }
 
 static void read_dvd_structure(struct cdrom *c, const uint8_t *cdb, uint8_t *b, struct cdrom_result *r)
 {
-	uint32_t allocated = get16(cdb + 8);
+	uint32_t allocated = be16(cdb + 8);
 
 	if (cdb[1] & 0x0f || cdb[6] || !is_dvd(c)) {
 		if (!is_dvd(c))
@@ -620,20 +606,20 @@ static void read_dvd_structure(struct cdrom *c, const uint8_t *cdb, uint8_t *b, 
 	}
 	switch (cdb[7]) {
 	case 0x00: /* physical format: a DVD-ROM of one layer */
-		put16(b, 2048 + 2);
+		put_be16(b, 2048 + 2);
 		b[4] = 0x01;
 		b[5] = 0x0f;
 		b[6] = 0x01;
-		put32(b + 8, 0x30000);
-		put32(b + 12, 0x30000 + c->sectors - 1);
+		put_be32(b + 8, 0x30000);
+		put_be32(b + 12, 0x30000 + c->sectors - 1);
 		reply(r, 2048 + 4, allocated);
 		return;
 	case 0x01: /* no copy protection */
-		put16(b, 6);
+		put_be16(b, 6);
 		reply(r, 8, allocated);
 		return;
 	case 0x04: /* manufacturer's */
-		put16(b, 2048 + 2);
+		put_be16(b, 2048 + 2);
 		reply(r, 2048 + 4, allocated);
 		return;
 	}

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "util/big_endian.h"
+
 enum {
 	TEST_UNIT_READY = 0x00, REQUEST_SENSE = 0x03, READ_6 = 0x08, WRITE_6 = 0x0a, INQUIRY = 0x12, MODE_SELECT_6 = 0x15,
 	RESERVE_6 = 0x16, RELEASE_6 = 0x17, MODE_SENSE_6 = 0x1a, START_STOP_UNIT = 0x1b, PREVENT_ALLOW = 0x1e,
@@ -27,28 +29,6 @@ enum { PAGE_CACHING = 0x08, PAGE_CONTROL = 0x0a, PAGE_ALL = 0x3f };
 #define FUA 0x08                      /* byte 1 of reads and writes */
 #define WRITE_SAME_UNMAP 0x08
 #define WRITE_SAME_NDOB 0x01
-
-static uint32_t get16(const uint8_t *p) { return (uint32_t)(p[0] << 8 | p[1]); }
-static uint32_t get32(const uint8_t *p) { return get16(p) << 16 | get16(p + 2); }
-static uint64_t get64(const uint8_t *p) { return (uint64_t)get32(p) << 32 | get32(p + 4); }
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v >> 16);
-	put16(p + 2, v);
-}
-
-static void put64(uint8_t *p, uint64_t v)
-{
-	put32(p, (uint32_t)(v >> 32));
-	put32(p + 4, (uint32_t)v);
-}
 
 static uint64_t sectors(const struct scsi_disk *d) { return block_size(d->block) >> SECTOR_SHIFT; }
 
@@ -145,21 +125,21 @@ static uint32_t standard_inquiry(uint8_t *b)
 	b[7] = 0x02; /* CMDQUE */
 	memcpy(b + 8, "RINGSIDERINGSIDE DISK   1.0 ", 28);
 	for (unsigned n = 0; n < 3; n++)
-		put16(b + 58 + 2 * n, standards[n]);
+		put_be16(b + 58 + 2 * n, standards[n]);
 	return len;
 }
 
 static uint32_t vpd_limits(const struct scsi_disk *d, uint8_t *b)
 {
 	b[4] = 1; /* WSNZ: WRITE SAME of no blocks means none, not all */
-	put16(b + 6, 1u << PHYSICAL_EXPONENT);
-	put32(b + 8, MAX_SECTORS);
+	put_be16(b + 6, 1u << PHYSICAL_EXPONENT);
+	put_be32(b + 8, MAX_SECTORS);
 	if (block_can_discard(d->block)) {
-		put32(b + 20, MAX_UNMAP_SECTORS);
-		put32(b + 24, SCSI_RANGES_MAX);
-		put32(b + 28, 1u << PHYSICAL_EXPONENT);
+		put_be32(b + 20, MAX_UNMAP_SECTORS);
+		put_be32(b + 24, SCSI_RANGES_MAX);
+		put_be32(b + 28, 1u << PHYSICAL_EXPONENT);
 	}
-	put64(b + 36, MAX_UNMAP_SECTORS);
+	put_be64(b + 36, MAX_UNMAP_SECTORS);
 	return 64;
 }
 
@@ -187,7 +167,7 @@ static uint32_t vpd_page(const struct scsi_disk *d, uint8_t page, uint8_t *b)
 	case VPD_LIMITS:
 		return vpd_limits(d, b);
 	case VPD_KIND:
-		put16(b + 4, 1); /* it does not rotate */
+		put_be16(b + 4, 1); /* it does not rotate */
 		return 64;
 	case VPD_PROVISIONING:
 		if (block_can_discard(d->block)) {
@@ -207,7 +187,7 @@ static void inquiry(const struct scsi_disk *d, const uint8_t *cdb, uint8_t *b, s
 		if (cdb[2])
 			bad_field(r);
 		else
-			reply(r, standard_inquiry(b), get16(cdb + 3));
+			reply(r, standard_inquiry(b), be16(cdb + 3));
 		return;
 	}
 	memset(b, 0, 256);
@@ -216,27 +196,27 @@ static void inquiry(const struct scsi_disk *d, const uint8_t *cdb, uint8_t *b, s
 		return;
 	}
 	b[1] = cdb[2];
-	put16(b + 2, len - 4);
-	reply(r, len, get16(cdb + 3));
+	put_be16(b + 2, len - 4);
+	reply(r, len, be16(cdb + 3));
 }
 
 static void capacity_10(const struct scsi_disk *d, uint8_t *b, struct scsi_result *r)
 {
 	uint64_t last = sectors(d) - 1;
 
-	put32(b, last > UINT32_MAX ? UINT32_MAX : (uint32_t)last);
-	put32(b + 4, BLOCK_SECTOR);
+	put_be32(b, last > UINT32_MAX ? UINT32_MAX : (uint32_t)last);
+	put_be32(b + 4, BLOCK_SECTOR);
 	reply(r, 8, 8);
 }
 
 static void capacity_16(const struct scsi_disk *d, const uint8_t *cdb, uint8_t *b, struct scsi_result *r)
 {
 	memset(b, 0, 32);
-	put64(b, sectors(d) - 1);
-	put32(b + 8, BLOCK_SECTOR);
+	put_be64(b, sectors(d) - 1);
+	put_be32(b + 8, BLOCK_SECTOR);
 	b[13] = PHYSICAL_EXPONENT;
 	b[14] = block_can_discard(d->block) ? 0x80 : 0; /* LBPME; what is unmapped need not read as zeroes */
-	reply(r, 32, get32(cdb + 10));
+	reply(r, 32, be32(cdb + 10));
 }
 
 /* ---- modes ---- */
@@ -268,8 +248,8 @@ static void mode_sense(const struct scsi_disk *d, const uint8_t *cdb, uint8_t *b
 	}
 	memset(b, 0, 16);
 	if (!(cdb[1] & 8)) { /* block descriptor wanted */
-		put32(b + len, sectors(d) > UINT32_MAX ? UINT32_MAX : (uint32_t)sectors(d));
-		put32(b + len + 4, BLOCK_SECTOR);
+		put_be32(b + len, sectors(d) > UINT32_MAX ? UINT32_MAX : (uint32_t)sectors(d));
+		put_be32(b + len + 4, BLOCK_SECTOR);
 		len += 8;
 	}
 	before = len;
@@ -282,7 +262,7 @@ static void mode_sense(const struct scsi_disk *d, const uint8_t *cdb, uint8_t *b
 		return;
 	}
 	if (ten) {
-		put16(b, len - 2);
+		put_be16(b, len - 2);
 		b[3] = specific;
 		b[7] = (uint8_t)(before - header);
 	} else {
@@ -290,7 +270,7 @@ static void mode_sense(const struct scsi_disk *d, const uint8_t *cdb, uint8_t *b
 		b[2] = specific;
 		b[3] = (uint8_t)(before - header);
 	}
-	reply(r, len, ten ? get16(cdb + 7) : cdb[4]);
+	reply(r, len, ten ? be16(cdb + 7) : cdb[4]);
 }
 
 /* Nothing can be changed: what is there may be written again. */
@@ -304,7 +284,7 @@ static void mode_select(const struct scsi_disk *d, const uint8_t *cdb, const uin
 		bad_list(r);
 		return;
 	}
-	descriptors = at == 8 ? get16(list + 6) : list[3];
+	descriptors = at == 8 ? be16(list + 6) : list[3];
 	for (at += descriptors; at + 2 <= len; at += list[at + 1] + 2u) {
 		uint32_t there = mode_page(d, list[at] & 0x3f, false, now);
 
@@ -329,20 +309,20 @@ static void read_write(const struct scsi_disk *d, const uint8_t *cdb, struct scs
 	}
 	switch (cdb[0] >> 5) {
 	case 0:
-		lba = get32(cdb) & 0x1fffff;
+		lba = be32(cdb) & 0x1fffff;
 		count = cdb[4] ? cdb[4] : 256;
 		break;
 	case 1:
-		lba = get32(cdb + 2);
-		count = get16(cdb + 7);
+		lba = be32(cdb + 2);
+		count = be16(cdb + 7);
 		break;
 	case 4:
-		lba = get64(cdb + 2);
-		count = get32(cdb + 10);
+		lba = be64(cdb + 2);
+		count = be32(cdb + 10);
 		break;
 	default:
-		lba = get32(cdb + 2);
-		count = get32(cdb + 6);
+		lba = be32(cdb + 2);
+		count = be32(cdb + 6);
 	}
 	if (count > MAX_SECTORS && cdb[0] >> 5 != 1) {
 		bad_field(r);
@@ -358,15 +338,15 @@ static void verify(const struct scsi_disk *d, const uint8_t *cdb, struct scsi_re
 
 	if (cdb[1] & 6) /* BYTCHK: a comparison */
 		bad_field(r);
-	else if (!inside(d, long_form ? get64(cdb + 2) : get32(cdb + 2), long_form ? get32(cdb + 10) : get16(cdb + 7)))
+	else if (!inside(d, long_form ? be64(cdb + 2) : be32(cdb + 2), long_form ? be32(cdb + 10) : be16(cdb + 7)))
 		bad_address(r);
 }
 
 static void write_same(const struct scsi_disk *d, const uint8_t *cdb, struct scsi_result *r)
 {
 	bool long_form = cdb[0] == WRITE_SAME_16;
-	uint64_t lba = long_form ? get64(cdb + 2) : get32(cdb + 2);
-	uint64_t count = long_form ? get32(cdb + 10) : get16(cdb + 7);
+	uint64_t lba = long_form ? be64(cdb + 2) : be32(cdb + 2);
+	uint64_t count = long_form ? be32(cdb + 10) : be16(cdb + 7);
 
 	if ((cdb[1] & 0xe6) || (!long_form && (cdb[1] & WRITE_SAME_NDOB)) || count == 0 || count > MAX_UNMAP_SECTORS) {
 		bad_field(r);
@@ -396,7 +376,7 @@ static void write_same_list(const struct scsi_disk *d, const uint8_t *cdb, const
 
 static void unmap_list(const struct scsi_disk *d, const uint8_t *list, uint32_t len, struct scsi_result *r)
 {
-	uint32_t bytes = len < 8 ? 0 : get16(list + 2);
+	uint32_t bytes = len < 8 ? 0 : be16(list + 2);
 
 	if (len < 8 || bytes > len - 8 || bytes / 16 > SCSI_RANGES_MAX) {
 		bad_list(r);
@@ -407,7 +387,7 @@ static void unmap_list(const struct scsi_disk *d, const uint8_t *list, uint32_t 
 		return;
 	}
 	for (const uint8_t *p = list + 8; bytes >= 16; p += 16, bytes -= 16) {
-		uint64_t lba = get64(p), count = get32(p + 8);
+		uint64_t lba = be64(p), count = be32(p + 8);
 
 		if (!inside(d, lba, count)) {
 			bad_address(r);
@@ -431,8 +411,8 @@ static void unmap_list(const struct scsi_disk *d, const uint8_t *list, uint32_t 
 static void report_luns(const uint8_t *cdb, uint8_t *b, struct scsi_result *r)
 {
 	memset(b, 0, 16);
-	put32(b, 8); /* one, number 0 */
-	reply(r, 16, get32(cdb + 6));
+	put_be32(b, 8); /* one, number 0 */
+	reply(r, 16, be32(cdb + 6));
 }
 
 void scsi_disk_command(const struct scsi_disk *d, const uint8_t cdb[SCSI_CDB_SIZE], uint8_t *b, struct scsi_result *r)
@@ -458,7 +438,7 @@ void scsi_disk_command(const struct scsi_disk *d, const uint8_t cdb[SCSI_CDB_SIZ
 		want_list(r, cdb[4]);
 		return;
 	case MODE_SELECT_10: case UNMAP:
-		want_list(r, get16(cdb + 7));
+		want_list(r, be16(cdb + 7));
 		return;
 	case READ_CAPACITY_10:
 		capacity_10(d, b, r);
