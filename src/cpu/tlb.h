@@ -127,7 +127,8 @@ struct tlb {
  * own (engine/bt); it lies here to be in reach of generated code.
  */
 #define BRANCH_MODES 7
-#define BRANCH_ENTRIES 32768u
+#define BRANCH_BITS 15
+#define BRANCH_ENTRIES (1u << BRANCH_BITS)
 #define BRANCH_MODE_SHIFT 16 /* words of a mode's table */
 #define BRANCH_HINTS 4096u
 #define CODE_PAGES 65536u

@@ -122,13 +122,13 @@ static struct tail *lookup_begin(struct translator *t, enum tlb_kind kind, unsig
 static void lookup_end(struct translator *t, struct tail *tail, host_reg base, int32_t disp, host_reg shift,
 		       struct host_mem addend)
 {
-	disp += tail->size - 1 + (int32_t)PAGE_SIZE;
+	disp += tail->size - 1 + emit_page_hit(t->e) * (int32_t)PAGE_SIZE;
 	emit_lea(t->e, RCX, (struct host_mem){ .base = RCX, .index = base, .scale = 1, .disp = disp });
 	if (shift == REG_NONE)
-		emit_pext(t->e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
+		emit_page_number(t->e, RCX, RCX);
 	else
 		emit_shift_reg(t->e, SHIFT_SHRX, RCX, RCX, shift);
-	tail->site = emit_unless_one(t->e);
+	tail->site = emit_unless_page_hit(t->e);
 	emit_load(t->e, RCX, addend);
 	t->commit = emit_offset(t->e);
 }
@@ -139,7 +139,7 @@ static struct tail *emit_lookup(struct translator *t, host_reg reg, enum tlb_kin
 	int32_t set = access_set(t, kind);
 	struct tail *tail = lookup_begin(t, kind, size, reg);
 
-	emit_pext(t->e, R11, reg, mem_cache(CONSTANT_TLB_MASK));
+	emit_tlb_index(t->e, R11, reg);
 	emit_load(t->e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
 	lookup_end(t, tail, reg, 0, REG_NONE, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
 	return tail;

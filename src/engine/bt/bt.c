@@ -481,6 +481,7 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 		free(bt);
 		return err;
 	}
+	host_init(&bt->e);
 	branch_init(bt);
 	cpu->engine_word[WORD_ARITH] = EF_ARITH;
 	cpu->engine_word[WORD_PUSHF] = RFLAGS_ALL & ~(uint64_t)(EF_ARITH | RFLAGS_VM | RFLAGS_RF);

@@ -14,6 +14,7 @@
  *   access.c     addresses, TLB look-ups, and one look-up for several accesses
  *   ident.c      instructions that are copied, with their registers renamed and memory redirected
  *   signal.c     host faults in guest instructions, and the kick
+ *   host.c       sequences that depend on what the host's processor is slow at
  *   emit.c       host instructions
  *
  * One struct bt_vm a VM: the cache, shared by all vCPUs. One struct bt a vCPU; all of it belongs to the
@@ -58,7 +59,7 @@ enum {
 	CONSTANT_TLB_MASK = 0,     /* pext: index into the TLB out of an address */
 	CONSTANT_PAGE_MASK = 8,    /* pext: all but the offset in a page; 0 means a hit */
 	CONSTANT_BRANCH_MASK = 16, /* pdep: twice the index into the branch cache, whose entries are two words */
-	CONSTANT_NOT_ONE = 24,     /* pext: 0 for 0 and 1 */
+	CONSTANT_ONE = 24,         /* pext: the lowest bit */
 	CONSTANTS_SIZE = 64        /* a cache line, without code */
 };
 
@@ -183,7 +184,7 @@ enum { BRANCH_MODE_OTHER = BRANCH_MODES - 1 };
 #define BLOCK_LINKS_MAX (BLOCK_BRANCHES_MAX * 2 + 8 + GROUPS_MAX) /* a far branch has two, a far CALL up to eight */
 _Static_assert(BLOCK_LINKS_MAX <= 32, "RETURN_FROM has room");
 #define BLOCK_CODE_MAX 16384u /* bytes of host code */
-#define BLOCK_COLD_MAX 11264u
+#define BLOCK_COLD_MAX 12288u
 #define NO_BLOCK 0u           /* id 0 is never used */
 
 /* One way out of a block. */
@@ -625,6 +626,23 @@ struct host_mem translate_lookup(struct translator *t, enum tlb_kind kind, unsig
 void emit_effective_address(struct translator *t, const struct insn *i, host_reg to, int64_t moved);
 void access_forget(struct translator *t); /* what was looked up may not be so any more */
 host_reg guest_value(struct translator *t, unsigned guest, host_reg scratch);
+
+/* ---- host.c: keep flags ---- */
+/* What the host's processor is slow at. RINGSIDE_BT_SLOW=loop,pext (or one, or nothing) says otherwise, for tests. */
+void host_init(struct emitter *e);
+/*
+ * Goes on if rcx is 1; else to where patch32 says for the offset that it returns. rcx is lost. A branch that is not
+ * taken as a rule: those that are need a place in the host's branch target buffer, and cost a misprediction
+ * where there are more of them than that holds.
+ */
+uint32_t emit_unless_one(struct emitter *e);
+/* The same, sooner, for what emit_page_number gives: goes on if that is emit_page_hit. */
+static inline int32_t emit_page_hit(const struct emitter *e) { return e->slow_loop ? 0 : 1; }
+uint32_t emit_unless_page_hit(struct emitter *e);
+void emit_page_number(struct emitter *e, host_reg to, host_reg from); /* to = from >> PAGE_SHIFT */
+void emit_tlb_index(struct emitter *e, host_reg to, host_reg from); /* to = an address's index into the TLB; rcx may be lost */
+void emit_branch_index(struct emitter *e, host_reg reg); /* reg = twice its low BRANCH_BITS bits; rcx may be lost */
+void emit_clear_bit(struct emitter *e, host_reg reg, unsigned bit);
 
 /* ---- callout.c ---- */
 bool callout_special(const struct cpu *cpu);

@@ -255,24 +255,9 @@ void emit_shift_reg32(struct emitter *e, enum shift shift, host_reg to, host_reg
 
 uint8_t *emit_jrcxz(struct emitter *e)
 {
-	emit8(e, 0xe3);
+	emit8(e, OP_JRCXZ);
 	emit8(e, 0);
 	return e->p - 1;
-}
-
-/* LOOP reaches 127 bytes at most, so the way to elsewhere is near: a JMP in the SIB byte (0xe9) and displacement
- * of a NOP. */
-uint32_t emit_unless_one(struct emitter *e)
-{
-	emit_changes(e, RCX);
-	emit8(e, 0xe2);
-	emit8(e, 3);
-	emit8(e, 0x0f);
-	emit8(e, 0x1f);
-	emit8(e, 0x84);
-	emit8(e, 0xe9);
-	emit32(e, 0);
-	return emit_offset(e) - 4;
 }
 
 uint8_t *emit_jmp8(struct emitter *e)

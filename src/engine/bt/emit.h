@@ -22,6 +22,7 @@ struct emitter {
 	uint8_t *p;           /* where the next byte goes: the writable mapping */
 	uint8_t *base;        /* writable start of the code cache; offsets are from here */
 	uint32_t written;     /* host registers that code has changed since their bits were last cleared (emit_value) */
+	bool slow_loop, slow_pext; /* the host's processor is slow at LOOP, at PEXT and PDEP (host.c) */
 };
 
 #define G(field) ((int32_t)offsetof(struct cpu, field))
@@ -48,7 +49,7 @@ static inline void emit64(struct emitter *e, uint64_t v)
 	e->p += 8;
 }
 
-enum { OP_STORE8 = 0x88, OP_STORE = 0x89, OP_LOAD = 0x8b, OP_LEA = 0x8d };
+enum { OP_STORE8 = 0x88, OP_STORE = 0x89, OP_LOAD = 0x8b, OP_LEA = 0x8d, OP_LOOP = 0xe2, OP_JRCXZ = 0xe3 };
 
 /* An operand in memory: [base + index * scale + disp], or [gs + disp + index * scale] with `gs`; with `cache`
  * what lies in the code cache at offset disp (no immediate may follow). */
@@ -128,12 +129,6 @@ void emit_shift_reg32(struct emitter *e, enum shift shift, host_reg to, host_reg
 
 /* Jumps. Those with a rel8 or rel32 give the place of the displacement, for patch_*. Keep flags. */
 uint8_t *emit_jrcxz(struct emitter *e);
-/*
- * Goes on if rcx is 1; else to where patch32 says for the offset that it returns. rcx is lost. A branch that is not
- * taken as a rule: those that are need a place in the host's branch target buffer, and cost a misprediction
- * where there are more of them than that holds.
- */
-uint32_t emit_unless_one(struct emitter *e);
 uint8_t *emit_jmp8(struct emitter *e);
 /* What follows, `opcode` bytes and a rel32, can be patched while it runs: the rel32 is in one aligned quadword
  * (APM 2, 7.6.1). Keeps flags. */

@@ -161,9 +161,7 @@ static void emit_rflags_bit(struct translator *t, uint32_t bit, bool set)
 	struct emitter *e = t->e;
 
 	emit_load(e, RCX, mem_gs(G(rflags)));
-	emit_mov_imm(e, R10, ~(uint64_t)bit);
-	emit_pext_reg(e, RCX, RCX, R10);
-	emit_pdep_reg(e, RCX, RCX, R10);
+	emit_clear_bit(e, RCX, (unsigned)__builtin_ctz(bit));
 	if (set)
 		emit_lea(e, RCX, mem_at(RCX, (int32_t)bit));
 	emit_store(e, RCX, mem_gs(G(rflags)));
@@ -404,7 +402,7 @@ void emit_canonical_check(struct translator *t, const struct insn *i)
 	emit_mov_imm(e, RCX, 47);
 	emit_shift_reg(e, SHIFT_SARX, RCX, R10, RCX);
 	emit_lea(e, RCX, mem_at(RCX, 1));
-	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_NOT_ONE));
+	emit_clear_bit(e, RCX, 0);
 	good = emit_jrcxz(e);
 	tail = add_tail(t, TAIL_LEAVE);
 	tail->leave = LEAVE_CODE(LEAVE_INTERPRET, t->insn_index, i->id);

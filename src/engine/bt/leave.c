@@ -136,7 +136,7 @@ static void emit_probe(struct translator *t, int32_t table)
 
 	emit_rorx(e, R11, R10, BRANCH_ROTATE);
 	emit_lea(e, R11, mem_sum(R11, R10));
-	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
+	emit_branch_index(e, R11);
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target) + table, R11));
 	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
 }
@@ -453,8 +453,8 @@ static void emit_crossing(struct translator *t, unsigned size)
 	uint8_t *one_page;
 
 	emit_lea(e, RCX, mem_at(R10, (int32_t)size - 1));
-	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
-	emit_pext(e, R11, R10, mem_cache(CONSTANT_PAGE_MASK));
+	emit_page_number(e, RCX, RCX);
+	emit_page_number(e, R11, R10);
 	emit_not(e, R11);
 	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R11, .scale = 1, .disp = 1 });
 	one_page = emit_jrcxz(e);

@@ -236,9 +236,9 @@ static void routine_callout(struct bt_vm *vm, struct emitter *e)
 /* A jump that is taken if the entry that r11 hashes to is the one for r10: r11 is its place then. */
 static uint8_t *emit_if_entry(struct emitter *e)
 {
+	emit_branch_index(e, R11);
 	emit_load_byte(e, RCX, mem_gs(G(tlb_mode)));
 	emit_rorx(e, RCX, RCX, 64 - BRANCH_MODE_SHIFT);
-	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
 	emit_lea(e, R11, mem_sum(R11, RCX));
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target), R11));
 	emit_lea(e, RCX, mem_sum(RCX, R10));
@@ -314,7 +314,7 @@ static void routine_call_second(struct bt_vm *vm, struct emitter *e)
 	vm->call_second = emit_offset(e);
 	emit_lea(e, R11, (struct host_mem){ .base = R10, .index = R10, .scale = 8 });
 	emit_rorx(e, R11, R11, BRANCH_SECOND_ROTATE);
-	emit_pdep(e, R11, R11, mem_cache(CONSTANT_BRANCH_MASK));
+	emit_branch_index(e, R11);
 	emit_load_byte(e, RCX, mem_gs(G(tlb_mode)));
 	emit_rorx(e, RCX, RCX, 64 - BRANCH_MODE_SHIFT);
 	emit_lea(e, RCX, mem_sum(RCX, R11));
@@ -328,10 +328,11 @@ void routine_init(struct bt_vm *vm)
 {
 	struct emitter e = { .p = vm->rw, .base = vm->rw };
 
+	host_init(&e);
 	emit64(&e, (uint64_t)(TLB_ENTRIES - 1) << PAGE_SHIFT); /* in the order of CONSTANT_ */
 	emit64(&e, PAGE_MASK);
 	emit64(&e, (BRANCH_ENTRIES - 1) << 1);
-	emit64(&e, ~1ull);
+	emit64(&e, 1);
 	e.p = vm->rw + CONSTANTS_SIZE;
 	routine_enter(vm, &e);
 	routine_leave(vm, &e);

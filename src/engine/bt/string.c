@@ -28,13 +28,13 @@ static void emit_span(struct translator *t, host_reg to, host_reg reg, unsigned 
 	int32_t set = access_set(t, kind);
 	struct emitter *e = t->e;
 
-	emit_pext(e, R11, reg, mem_cache(CONSTANT_TLB_MASK));
+	emit_tlb_index(e, R11, reg);
 	for (unsigned last = 0; last < 2; last++) {
 		emit_load(e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
 		emit_lea(e, RCX, mem_sum(RCX, reg));
 		if (last)
 			emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = HOST_OF_RCX, .scale = (uint8_t)size, .disp = -1 });
-		emit_pext(e, RCX, RCX, mem_cache(CONSTANT_PAGE_MASK));
+		emit_page_number(e, RCX, RCX);
 		emit_unless_zero(e, fail);
 	}
 	emit_load(e, to, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
@@ -152,7 +152,7 @@ bool string_emit(struct translator *t, const struct insn *i)
 
 	emit_direction(e);
 	emit_unless_zero(e, fail);
-	emit_pext(e, RCX, HOST_OF_RCX, mem_cache(CONSTANT_PAGE_MASK));
+	emit_page_number(e, RCX, HOST_OF_RCX);
 	emit_unless_zero(e, fail);
 	emit_span(t, R10, RDI, size, TLB_WRITE, fail);
 	if (movs) {

@@ -13,7 +13,7 @@
 #define LOOP_INSNS_MAX 16u     /* of a loop of which a block has several rounds */
 #define LOOP_ROUNDS_MAX 8u
 #define LOOP_BLOCK_INSNS_MAX 56u /* of all rounds */
-#define INSN_CODE_MAX 320u /* of one instruction, its tails included */
+#define INSN_CODE_MAX 448u /* of one instruction, its tails included */
 
 /* ---- one instruction ---- */
 
@@ -326,9 +326,9 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	if (t->b->len2)
 		t->b->sum = cache_sum(t->bytes + t->b->len, t->b->len2, t->b->sum);
 	id = cache_commit(bt, t->b);
-	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 64 + CALLOUTS_MAX * (sizeof(struct callout) + 32) + 128 +
-				       (BLOCK_BRANCHES_MAX + 1) * 48 + 352 <= BLOCK_COLD_MAX,
-		       "no other tail is longer than 32 bytes, a group's than 96, the one of a hint than 128, of a far jump than 80, of a far CALL than 384");
+	_Static_assert(TAILS_MAX * 32 + GROUPS_MAX * 96 + CALLOUTS_MAX * (sizeof(struct callout) + 32) + 160 +
+				       (BLOCK_BRANCHES_MAX + 1) * 80 + 448 <= BLOCK_COLD_MAX,
+		       "no other tail is longer than 32 bytes, a group's than 128, the one of a hint than 192, of a far jump than 112, of a far CALL than 480");
 	LOG(LOG_BT, "block %u at %#llx offset %#llx key %#x: %u instructions, %u bytes to %u", id, (unsigned long long)linear,
 	    (unsigned long long)offset, key, t->b->insns, t->b->len, t->b->end - t->b->begin);
 	return id;
