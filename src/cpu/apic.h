@@ -19,8 +19,11 @@ struct apic_state {
 	uint64_t base;         /* IA32_APIC_BASE */
 	uint64_t tsc_deadline; /* IA32_TSC_DEADLINE; 0: none */
 	/* KVM's paravirtual MSRs that go with it. */
-	uint64_t pv_eoi, steal_time;
+	uint64_t pv_eoi, steal_time, clock;
 	bool wait_sipi; /* the processor waits for a SIPI */
+	/* A paravirtual kick that no HLT has used up; or there may be one: a HLT that ends early does less harm than one that
+	 * never does. */
+	bool unhalted;
 };
 
 /* A write of `data` to `address` 0xfeexxxxx. Address 0: none. */

@@ -161,7 +161,8 @@ void lapic_end_of_interrupt(struct lapic *l)
 		return;
 	bit_set(l->isr, (unsigned)v, false);
 	if (bit_test(l->tmr, (unsigned)v)) {
-		l->config.ops->eoi(l->config.opaque, l->config.index, (uint8_t)v);
+		if (!(l->svr & SVR_NO_EOI_BROADCAST))
+			l->config.ops->eoi(l->config.opaque, l->config.index, (uint8_t)v);
 		if ((*lint0 & LVT_REMOTE_IRR) && (*lint0 & 0xff) == (uint32_t)v) {
 			*lint0 &= ~LVT_REMOTE_IRR;
 			if (l->lint[0])
@@ -341,13 +342,13 @@ struct apic_msi lapic_message_msi(const struct lapic_message *m)
 	};
 }
 
-/* There is no SMM, and 8259's requests go by the pin. */
+/* There is no SMM. */
 static int deliver_elsewhere(struct lapic_bus *bus, const struct lapic_message *m, bool *coalesced)
 {
 	const struct apic_msi msi = lapic_message_msi(m);
 	int taken = -1;
 
-	if (m->mode != LAPIC_SMI && m->mode != LAPIC_EXTINT)
+	if (m->mode != LAPIC_SMI)
 		taken = bus->message(bus->message_opaque, &msi);
 	if (coalesced)
 		*coalesced = taken == 0;
@@ -356,7 +357,8 @@ static int deliver_elsewhere(struct lapic_bus *bus, const struct lapic_message *
 
 int lapic_bus_deliver(struct lapic_bus *bus, const struct lapic_message *m, bool *coalesced)
 {
-	if (bus->message)
+	/* The 8259's request stays with its pin, which is here: it has been passed on also when these wake. */
+	if (bus->message && m->mode != LAPIC_EXTINT)
 		return deliver_elsewhere(bus, m, coalesced);
 	/* Who sends these has 8 bits for the destination, as in xAPIC mode. */
 	uint32_t dest = m->dest == XAPIC_BROADCAST && !m->logical ? BROADCAST : m->dest;
@@ -538,6 +540,14 @@ void lapic_timer_set_deadline(struct lapic *l, uint64_t value)
 		tsc_deadline_wait(l);
 }
 
+static void tick(struct lapic *l)
+{
+	l->last_tick = now_ns(l);
+	count_expired(l, l->last_tick);
+	lapic_deliver_lvt(l, LVT_TIMER);
+	lapic_timer_wait(l);
+}
+
 static void timer_fired(void *opaque)
 {
 	struct lapic *l = opaque;
@@ -549,12 +559,14 @@ static void timer_fired(void *opaque)
 	}
 	/* A guest that does not take its ticks costs no wake-ups: there is none until it may notice one again, when
 	 * it acknowledges the last one or writes the LVT. */
-	if (!l->deadline || tick_unnoticed(l))
-		return;
-	l->last_tick = now_ns(l);
-	count_expired(l, l->last_tick);
-	lapic_deliver_lvt(l, LVT_TIMER);
-	lapic_timer_wait(l);
+	if (l->deadline && !tick_unnoticed(l))
+		tick(l);
+}
+
+void lapic_timer_tick_due(struct lapic *l)
+{
+	if (l->deadline && l->deadline <= now_ns(l) && !tick_unnoticed(l))
+		tick(l);
 }
 
 void lapic_timer_set_divider(struct lapic *l, uint32_t value)

@@ -11,9 +11,10 @@
 #define BASE_X2APIC (1ull << 10)
 #define BASE_ENABLE (1ull << 11)
 
-#define VERSION 0x00050014u /* 6 LVT entries, integrated APIC */
+#define VERSION 0x01050014u /* EOI broadcasts can be suppressed, 6 LVT entries, integrated APIC */
 #define SVR_ENABLE (1u << 8)
-#define SVR_WRITABLE 0x3ffu
+#define SVR_NO_EOI_BROADCAST (1u << 12) /* the guest tells the I/O APIC itself */
+#define SVR_WRITABLE 0x13ffu
 #define LVT_MASKED (1u << 16)
 #define LVT_LEVEL (1u << 15)
 #define LVT_REMOTE_IRR (1u << 14)
@@ -133,6 +134,8 @@ void lapic_timer_stop(struct lapic *l);
 uint32_t lapic_timer_count(const struct lapic *l);
 /* To be called before anything changes that makes ticks noticed again: those up to now were not. */
 void lapic_timer_catch_up(struct lapic *l);
+/* A tick that is due, and that the host has not delivered yet, comes now. */
+void lapic_timer_tick_due(struct lapic *l);
 /* Sets the host's timer to the deadline. */
 void lapic_timer_wait(struct lapic *l);
 /* From so many counts down; 0 stops it. */

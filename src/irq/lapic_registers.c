@@ -293,6 +293,7 @@ void lapic_get_state(struct lapic *l, struct apic_state *s)
 	lapic_pv_eoi(l);
 	lapic_withdraw_pv_eoi(l);
 	lapic_timer_catch_up(l);
+	lapic_timer_tick_due(l);
 	*s = (struct apic_state){.base = l->base, .tsc_deadline = l->tsc_deadline, .pv_eoi = l->pv_eoi_msr};
 	for (unsigned i = 0; i < 8; i++) {
 		s->reg[(REG_ISR >> 4) + i] = l->isr[i];
@@ -356,7 +357,6 @@ void lapic_set_state(struct lapic *l, const struct apic_state *s)
 	l->divide = s->reg[REG_DIVIDE >> 4] & DIVIDE_WRITABLE;
 	l->pv_eoi_msr = l->config.memory ? s->pv_eoi : 0;
 	l->pv_eoi_set = false;
-	l->extint_message = false;
 	start_timer(l, s);
 	lapic_update(l);
 }

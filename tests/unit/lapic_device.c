@@ -196,7 +196,7 @@ static void test_lvt(void)
 		wr(0, r, 0xffffffff);
 	wr(0, 0x20, 0), wr(0, 0x30, 0), wr(0, 0x90, 0), wr(0, 0xa0, 0), wr(0, 0xc0, 0), wr(0, 0x390, 0);
 	CHECK_EQ(rd(0, 0x20), 0);
-	CHECK_EQ(rd(0, 0x30), 0x50014);
+	CHECK_EQ(rd(0, 0x30), 0x1050014);
 	CHECK_EQ(lapic_pending_vector(apic[0]), -1);
 	wr(0, 0x280, 0);
 	CHECK_EQ(rd(0, 0x280), 0);
@@ -352,7 +352,7 @@ static void test_x2apic(void)
 	CHECK(!lapic_claims(apic[1], 0xfee00020, 4));
 	CHECK_EQ(msr(0, 0x830), 0x44); /* the destination has another format here */
 	CHECK_EQ(msr(1, 0x802), 1);
-	CHECK_EQ(msr(1, 0x803), 0x50014);
+	CHECK_EQ(msr(1, 0x803), 0x1050014);
 	CHECK_EQ(msr(3, 0x80d), 8);
 	CHECK_EQ(msr(1, 0x80f), 0x1ff);
 	CHECK(!lapic_msr_read(apic[1], 0x80b, &v));
@@ -799,6 +799,25 @@ static void test_state(void)
 	CHECK_EQ(lapic_ack(apic[0]), 0x31);
 	wr(0, 0xb0, 0);
 
+	/* A tick that is due comes with the state. */
+	now += 129000;
+	timer_queue_set_now(queue, now);
+	lapic_get_state(apic[0], &s);
+	CHECK_EQ(s.reg[0x21], 1u << 17);
+	lapic_set_state(apic[0], &s);
+	CHECK_EQ(lapic_ack(apic[0]), 0x31);
+	wr(0, 0xb0, 0);
+
+	/* With its broadcast suppressed the end of a level-triggered interrupt is for the guest to tell. */
+	wr(0, 0xf0, 0x11ff);
+	CHECK_EQ(rd(0, 0xf0), 0x11ff);
+	lapic_deliver(apic[0], LAPIC_FIXED, 0x92, true);
+	CHECK_EQ(lapic_ack(apic[0]), 0x92);
+	wr(0, 0xb0, 0);
+	CHECK_EQ(eois, 1);
+	CHECK(!lapic_bus_has_vector(&bus, 0x92));
+	wr(0, 0xf0, 0x1ff);
+
 	/* x2APIC mode, the TSC's deadline, a timer of one shot that has ended. */
 	CHECK(x2_on(1));
 	wr(0, 0x320, 0x32);
@@ -872,7 +891,14 @@ static void test_elsewhere(void)
 	CHECK_EQ(kicks[1], 1);
 	lapic_set_lint(apic[1], 0, false);
 	CHECK(!lapic_extint_pending(apic[1]));
+	lapic_set_lint(apic[1], 0, true);
+	m = (struct lapic_message){ .dest = 1, .mode = LAPIC_EXTINT };
+	lapic_bus_deliver(&bus, &m, NULL);
+	CHECK_EQ(sent, 3);
 	lapic_bus_set_elsewhere(&bus, NULL, NULL);
+	CHECK(lapic_extint_pending(apic[1])); /* by the message: LINT0 is masked */
+	lapic_set_lint(apic[1], 0, false);
+	CHECK(!lapic_extint_pending(apic[1]));
 	CHECK_EQ(lapic_pending_vector(apic[0]), 0x91);
 	CHECK(lapic_claims(apic[0], 0xfee00020, 4));
 	teardown();
