@@ -15,28 +15,34 @@ struct cpuid_table;
 typedef void range_fn(void *arg, const char *name, const void *start, size_t size);
 
 /* Of an engine that can have the local APICs itself, as the host's kernel can. Messages between vCPUs, timers, HLT, INIT and
- * SIPI, paravirtual EOI and steal time are its affair then, and run comes back for none of them; the machine's own local
+ * SIPI, paravirtual EOI, steal time and the paravirtual clock are its affair then, and run comes back for none of them; the machine's own local
  * APICs sleep. The 8259's interrupts stay the loop's, by `deliver`: that the processor takes them now (cpu_interruptible)
  * says the local APIC's LINT0 too, while the engine has the vCPU's state; else lint0 is to be asked. */
 struct engine_apics {
 	/* Before limit_cpuid and before there are vCPUs: it will have them in this VM. 0, -EOPNOTSUPP: not here, or -errno. */
 	int (*begin)(void *engine_vm);
-	/* A message to local APICs. Any thread. How many took it, 0 if it was pending in all of them already; -errno: nobody. */
+	/* A message to local APICs. Any thread, under vm->lock. How many took it, 0 if it was pending in all of them already, 1
+	 * if that is not known; -errno: nobody. */
 	int (*message)(void *engine_vm, const struct apic_msi *m);
 	/* What `count` pins of the I/O APIC send that are level-triggered: where a vCPU has ended such an interrupt, run comes
-	 * back with EXIT_EOI. Any thread. 0 or -errno. */
+	 * back with EXIT_EOI. Any thread, under vm->lock. 0 or -errno. */
 	int (*routes)(void *engine_vm, const struct apic_msi *pin, unsigned count);
 	/* A vCPU's, which is not in run: to the engine, before it first runs there; and back, before vcpu_destroy. 0 or -errno. */
 	int (*put)(struct cpu *cpu, const struct apic_state *s);
 	int (*get)(struct cpu *cpu, struct apic_state *s);
 	/* Does LINT0 let the 8259's interrupt through to a vCPU whose state the engine does not have (cpu->state_away)? */
 	bool (*lint0)(struct cpu *cpu);
+	/* What the paravirtual clock says, ns; and that it says this from now on. Any thread; to set it: while no vCPU is in run. 0
+	 * or -errno. */
+	int (*get_clock)(void *engine_vm, uint64_t *ns);
+	int (*set_clock)(void *engine_vm, uint64_t ns);
 };
 
 #define ENGINE_BELLS_MAX 256
-/* A write of any size to this address is answered by adding to the eventfd, and no exit. */
+/* A write of any size to this address, of a port or of memory, is answered by adding to the eventfd, and no exit. */
 struct engine_bell {
-	uint64_t gpa;
+	uint64_t addr;
+	bool port;
 	int fd;
 };
 
@@ -79,6 +85,9 @@ struct engine {
 	/* All there are from now on, in place of those before. Any thread. What it cannot do stays an exit, as all does with
 	 * NULL. */
 	void (*bells)(void *engine_vm, const struct engine_bell *bell, unsigned count);
+	/* From now on, or no longer, memory_block_take_written tells of RAM too what vCPUs have written, in whole pages; the first
+	 * time nothing is marked that was written before. Any thread. 0 or -errno. NULL: it cannot. */
+	int (*log_ram)(void *engine_vm, bool on);
 	/* Prints the engine's part of --stats. NULL: none. */
 	void (*print_stats)(void *engine_vm, struct cpu *const *cpus, unsigned count, FILE *out);
 	/* Tells of the memory it has mapped for the VM, a range at a time; the same name may come again. NULL: none. */

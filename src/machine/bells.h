@@ -8,8 +8,8 @@
 
 struct vm;
 
-/* The engine, or where devices are, has changed: tells the engine of all bells. And again whenever regions of the memory
- * bus come and go, until bells_off. Nothing if the engine rings none. */
+/* The engine, or where devices are, has changed: tells the engine of all bells. And again whenever regions of the
+ * buses come and go, until bells_off. Nothing if the engine rings none. */
 void bells_on(struct vm *vm);
 void bells_off(struct vm *vm);
 

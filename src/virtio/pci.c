@@ -335,7 +335,13 @@ static void legacy_write(void *dev, uint64_t offset, uint64_t value, unsigned si
 	}
 }
 
-static const struct bus_ops legacy_ops = {.read = legacy_read, .write = legacy_write, .max_size = 4};
+static bool legacy_bells(void *dev, struct bus_bells *b)
+{
+	*b = (struct bus_bells){.offset = offsetof(struct legacy, queue_notify), .count = 1, .fd = virtio_bell(dev)};
+	return b->fd >= 0;
+}
+
+static const struct bus_ops legacy_ops = {.read = legacy_read, .write = legacy_write, .max_size = 4, .bells = legacy_bells};
 
 /* ---- configuration space ---- */
 

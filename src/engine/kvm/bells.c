@@ -13,18 +13,21 @@
 
 static bool assign(struct kvm_vm *vm, const struct engine_bell *b, bool on)
 {
-	struct kvm_ioeventfd e = { .addr = b->gpa, .fd = b->fd, .flags = on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN };
+	struct kvm_ioeventfd e = {
+		.addr = b->addr, .fd = b->fd,
+		.flags = (b->port ? KVM_IOEVENTFD_FLAG_PIO : 0) | (on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
+	};
 
 	if (ioctl(vm->fd, KVM_IOEVENTFD, &e) == 0)
 		return true;
-	LOG(LOG_KVM, "bell at %#llx, on %d: %s", (unsigned long long)b->gpa, on, strerror(errno));
+	LOG(LOG_KVM, "bell at %s%#llx, on %d: %s", b->port ? "port " : "", (unsigned long long)b->addr, on, strerror(errno));
 	return false;
 }
 
 static bool listed(const struct engine_bell *list, unsigned count, const struct engine_bell *b)
 {
 	for (unsigned i = 0; i < count; i++)
-		if (list[i].gpa == b->gpa && list[i].fd == b->fd)
+		if (list[i].addr == b->addr && list[i].port == b->port && list[i].fd == b->fd)
 			return true;
 	return false;
 }
