@@ -74,12 +74,15 @@ struct kvmclock {
 	struct timer timer;
 	const struct kvmclock_ops *ops;
 	void *opaque;
-	uint64_t start_tsc, start_ns; /* when guest time was 0 */
+	uint64_t start_tsc, start_ns;
+	uint64_t zero_ns;             /* when guest time was 0, or would have been; may have wrapped */
 	uint64_t tsc_hz;              /* as measured since then */
 	uint64_t base_tsc, base_ns;   /* the line */
 	uint32_t mul;
 	int8_t shift;
 	uint64_t wall_msr;
+	uint64_t (*elsewhere)(void *opaque); /* who keeps the time; NULL: it is kept here */
+	void *elsewhere_opaque;
 	unsigned vcpus;
 	struct record record[VCPUS_MAX];
 };
@@ -138,7 +141,7 @@ static void continue_line(struct kvmclock *c)
 	if (!c->tsc_hz)
 		c->tsc_hz = 1;
 	uint64_t guest = line_at(c, tsc);
-	int64_t behind = (int64_t)(ns - c->start_ns - guest), limit = (int64_t)(NS_PER_S / 1000000 * SLEW_MAX_PPM);
+	int64_t behind = (int64_t)(ns - c->zero_ns - guest), limit = (int64_t)(NS_PER_S / 1000000 * SLEW_MAX_PPM);
 
 	if (behind > STEP_NS) {
 		LOG(LOG_KVMPV, "guest time set forward by %lld ns", (long long)behind);
@@ -166,6 +169,8 @@ static uint64_t realtime(const struct kvmclock *c)
 
 uint64_t kvmclock_now(const struct kvmclock *c)
 {
+	if (c->elsewhere)
+		return c->elsewhere(c->elsewhere_opaque);
 	return line_at(c, c->ops->tsc(c->opaque));
 }
 
@@ -178,6 +183,8 @@ static void write_record(struct kvmclock *c, unsigned vcpu)
 
 	if (!(r->msr & SYSTEM_TIME_ENABLE))
 		return;
+	if (!r->version && memory_read(c->memory, gpa, &r->version, sizeof r->version) == 0)
+		r->version &= ~1u; /* nothing that the guest has seen there comes again */
 	r->version += 2;
 	struct time_info info = {
 		.version = r->version - 1,
@@ -321,6 +328,38 @@ uint64_t kvmclock_hypercall(struct kvmclock *c, unsigned vcpu, uint64_t nr, cons
 	return -KVM_ENOSYS;
 }
 
+/* ---- elsewhere ---- */
+
+/* The line goes on from there. */
+static void come_back(struct kvmclock *c)
+{
+	uint64_t guest = kvmclock_now(c), ns;
+
+	if (guest < c->base_ns) /* it has not failed; but time never goes back */
+		guest = c->base_ns;
+	sample(c, &c->base_tsc, &ns);
+	c->base_ns = guest;
+	c->zero_ns = ns - guest;
+	/* What the guest has of a record now was written by somebody else. */
+	for (unsigned i = 0; i < c->vcpus; i++)
+		c->record[i].version = 0;
+}
+
+void kvmclock_set_elsewhere(struct kvmclock *c, uint64_t (*now)(void *opaque), void *opaque)
+{
+	if (c->elsewhere && !now)
+		come_back(c);
+	else if (!c->elsewhere && now)
+		c->base_ns = kvmclock_now(c);
+	c->elsewhere = now;
+	c->elsewhere_opaque = opaque;
+	if (!now)
+		return;
+	timer_cancel(&c->timer);
+	for (unsigned i = 0; i < c->vcpus; i++)
+		c->record[i].msr = 0;
+}
+
 /* ---- life ---- */
 
 void kvmclock_reset(struct kvmclock *c)
@@ -350,6 +389,7 @@ struct kvmclock *kvmclock_new(struct memory *memory, struct timer_queue *timers,
 	c->opaque = opaque;
 	timer_init(&c->timer, timers, update, c);
 	sample(c, &c->start_tsc, &c->start_ns);
+	c->zero_ns = c->start_ns;
 	c->base_tsc = c->start_tsc;
 	set_slope(c, c->tsc_hz, NS_PER_S);
 	return c;

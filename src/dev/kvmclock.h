@@ -5,6 +5,8 @@
  * The records of all vCPUs are made from one pair (host TSC, ns), so that time is the same on all of
  * them, and are made again every second so that guest time follows the host's CLOCK_MONOTONIC.
  *
+ * An engine may have the clock in its stead (kvmclock_set_elsewhere).
+ *
  * Called under vm->lock. Source: Linux Documentation/virt/kvm/x86/{msr,hypercalls,cpuid}.rst.
  */
 #ifndef RINGSIDE_KVMCLOCK_H
@@ -41,6 +43,10 @@ uint64_t kvmclock_hypercall(struct kvmclock *c, unsigned vcpu, uint64_t nr, cons
 
 /* Nanoseconds of guest time now. */
 uint64_t kvmclock_now(const struct kvmclock *c);
+
+/* Somebody else keeps the time, which `now` tells, and the records: here all of them are off. NULL: it is kept here again,
+ * and goes on from what `now` said last; the records' MSRs are to be written again. The wall clock's record stays here. */
+void kvmclock_set_elsewhere(struct kvmclock *c, uint64_t (*now)(void *opaque), void *opaque);
 
 #define KVM_EPERM 1ull
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "dev/kvmclock.h"
 #include "irq/ioapic.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
@@ -61,6 +62,8 @@ static int put(struct vcpu *v)
 	lapic_get_state(v->lapic, &s);
 	s.steal_time = v->pv.steal_msr;
 	s.wait_sipi = v->wait_sipi;
+	s.unhalted = v->pv.unhalted && !v->cpu.halted;
+	s.clock = pv_clock(v);
 	return v->vm->apics->put(&v->cpu, &s);
 }
 
@@ -77,13 +80,23 @@ static void let_go(struct vcpu *v)
 	v->wait_sipi = false;
 	pv_set_steal_time(v, 0);
 	if (v->pv.unhalted)
-		v->cpu.halted = v->pv.unhalted = false;
+		v->cpu.halted = v->pv.unhalted = false; /* of one that runs the engine has been told */
 	if (v->init_pending)
 		tell(v, LAPIC_INIT, 0);
 	v->init_pending = false;
 	if (v->sipi_vector >= 0)
 		tell(v, LAPIC_STARTUP, (uint8_t)v->sipi_vector);
 	v->sipi_vector = -1;
+}
+
+static uint64_t engines_clock(void *opaque)
+{
+	struct vm *vm = opaque;
+	uint64_t ns = 0;
+
+	if (vm->apics->get_clock(vm->engine_vm, &ns) < 0)
+		LOG(LOG_KVMPV, "the engine does not tell what its clock says");
+	return ns;
 }
 
 int apics_give(struct vm *vm)
@@ -97,6 +110,9 @@ int apics_give(struct vm *vm)
 			goto fail;
 	if ((r = tell_routes(vm)) < 0)
 		goto fail;
+	if ((r = vm->apics->set_clock(vm->engine_vm, kvmclock_now(vm->pc->kvmclock))) < 0)
+		goto fail;
+	kvmclock_set_elsewhere(vm->pc->kvmclock, engines_clock, vm);
 	lapic_bus_set_elsewhere(&vm->pc->lapics, message, vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		let_go(vm->vcpu[i]);
@@ -112,6 +128,7 @@ int apics_take(struct vm *vm)
 
 	if (!apics)
 		return 0;
+	kvmclock_set_elsewhere(vm->pc->kvmclock, NULL, NULL);
 	vm->apics = NULL;
 	lapic_bus_set_elsewhere(&vm->pc->lapics, NULL, NULL);
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
@@ -124,6 +141,8 @@ int apics_take(struct vm *vm)
 		lapic_set_state(v->lapic, &s);
 		pv_set_steal_time(v, s.steal_time);
 		v->wait_sipi = s.wait_sipi;
+		v->pv.unhalted = s.unhalted;
+		pv_set_clock(v, s.clock);
 	}
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
 		int vector = ioapic_waits_for(vm->pc->ioapic, pin);

@@ -19,6 +19,7 @@
 #include "machine/vm.h"
 #include "util/log.h"
 
+#define MSR_SYSTEM_TIME 0x4b564d01u
 #define MSR_STEAL_TIME 0x4b564d03u
 #define MSR_EOI 0x4b564d04u
 #define ENABLED 1ull
@@ -218,6 +219,16 @@ bool pv_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
 	v->tsc_offset = offset;
 	return true;
 }
+
+uint64_t pv_clock(struct vcpu *v)
+{
+	uint64_t value = 0;
+
+	kvmclock_msr_read(v->vm->pc->kvmclock, v->cpu.index, MSR_SYSTEM_TIME, &value);
+	return value;
+}
+
+void pv_set_clock(struct vcpu *v, uint64_t value) { pv_msr_write(v, MSR_SYSTEM_TIME, value); }
 
 void pv_reset(struct vcpu *v)
 {

@@ -31,6 +31,9 @@ bool pv_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
 bool pv_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
 /* Steal time's MSR alone. False: #GP. */
 bool pv_set_steal_time(struct vcpu *v, uint64_t value);
+/* The MSR of the clock's record alone. */
+uint64_t pv_clock(struct vcpu *v);
+void pv_set_clock(struct vcpu *v, uint64_t value);
 /* VMCALL, VMMCALL at CPL 0: what goes to RAX. */
 uint64_t pv_hypercall(struct vcpu *v, uint64_t nr, const uint64_t arg[4]);
 /* The vCPU is about to sleep, and is back before it does anything else. */

@@ -130,7 +130,10 @@ static const struct row rows[] = {
 	{SCMP_SYS(ioctl), IO | REMOTE, C(1, IS(1, FIONREAD))}, /* libslirp; the resolver, for a second answer */
 	{SCMP_SYS(ioctl), IO, .needs = SANDBOX_TAP, C(1, IS(1, TUNSETOFFLOAD))},
 	{SCMP_SYS(ioctl), IO | VCPU, .needs = SANDBOX_DEVICE, C(1, BITS(1, IOCTL_OWNER, KVM_IOCTLS))},
-	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_SIGNAL_MSI))}, /* a key's interrupt */
+	/* a key's interrupt, and a way for more of them */
+	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_SIGNAL_MSI))},
+	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_IRQFD))},
+	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_SET_GSI_ROUTING))},
 	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_GET_DIRTY_LOG))}, /* has the picture changed? */
 	{SCMP_SYS(timerfd_settime), IO | VCPU},
 	{SCMP_SYS(io_uring_enter), IO | VCPU}, /* the rings take reads and writes only */
@@ -138,7 +141,8 @@ static const struct row rows[] = {
 	/* what a machine is made of, after a reset */
 	{SCMP_SYS(timerfd_create), IO},
 	{SCMP_SYS(eventfd2), IO},
-	{SCMP_SYS(eventfd2), VCPU, .needs = SANDBOX_DEVICE}, /* a virtio device's bell, when the guest places its registers */
+	/* a virtio device's bell, when the guest places its registers; a way for its interrupts */
+	{SCMP_SYS(eventfd2), VCPU | SCREEN, .needs = SANDBOX_DEVICE},
 	{SCMP_SYS(memfd_create), IO},
 	{SCMP_SYS(ftruncate), IO | DISK | SHARE},
 

@@ -198,6 +198,53 @@ static void wall_clock(void)
 	stop();
 }
 
+static uint64_t others_ns;
+
+static uint64_t others_now(void *opaque)
+{
+	CHECK(opaque == &others_ns);
+	return others_ns;
+}
+
+/* Somebody else keeps the time for a while, and not well: here it goes on from there. */
+static void elsewhere(void)
+{
+	uint32_t version;
+	uint64_t value, before;
+
+	start(2000000, 2000000);
+	CHECK(set(0, SYSTEM_TIME, 0x1001));
+	pass(3 * SECOND);
+	before = kvmclock_now(clock_);
+	version = record(0x1000).version;
+	kvmclock_set_elsewhere(clock_, others_now, &others_ns);
+	CHECK(kvmclock_msr_read(clock_, 0, SYSTEM_TIME, &value));
+	CHECK_EQ(value, 0);
+	CHECK_EQ(timer_queue_next(queue), UINT64_MAX);
+	others_ns = before + 7 * SECOND;
+	CHECK_EQ(kvmclock_now(clock_), others_ns);
+	pass(5 * SECOND);
+	kvmclock_tsc_changed(clock_, 0, 1000);
+	CHECK_EQ(record(0x1000).version, version);
+	memory_write(&memory, 0x1000, &(uint32_t){101}, 4); /* its writer was stopped in the middle */
+	kvmclock_set_elsewhere(clock_, NULL, NULL);
+	CHECK(set(0, SYSTEM_TIME, 0x1001));
+	CHECK(record(0x1000).version > 101);
+	CHECK_EQ(guest_ns(0x1000, 0), others_ns);
+	for (unsigned i = 1; i <= 20; i++) {
+		pass(SECOND);
+		int64_t diff = (int64_t)(guest_ns(0x1000, 0) - others_ns - i * SECOND);
+		CHECK(diff >= -20 && diff <= 20);
+	}
+	/* One that says less than was said before is not believed. */
+	before = kvmclock_now(clock_);
+	kvmclock_set_elsewhere(clock_, others_now, &others_ns);
+	others_ns = 5;
+	kvmclock_set_elsewhere(clock_, NULL, NULL);
+	CHECK_EQ(kvmclock_now(clock_), before);
+	stop();
+}
+
 static void hypercalls(void)
 {
 	const uint64_t none[4] = {0};
@@ -256,6 +303,7 @@ int main(void)
 	discipline(3000000, 3030000, 20000000); /* 1 % */
 	discipline(3000000, 2970000, 20000000);
 	wall_clock();
+	elsewhere();
 	hypercalls();
 	hostile();
 	return summary();

@@ -2,7 +2,7 @@
  * The local APICs in the kernel: KVM's "split" interrupt controllers. The 8259s and the I/O APIC stay the machine's.
  *
  * A halted vCPU sleeps in KVM_RUN then, and the local APIC's timers and messages between vCPUs cost no exit. Messages of
- * devices go in by KVM_SIGNAL_MSI. The 8259's interrupt comes by kvm_apic_extint, at an interrupt window that KVM
+ * devices go in by messages.c. The 8259's interrupt comes by kvm_apic_extint, at an interrupt window that KVM
  * opens when the local APIC's LINT0 lets it through. The ends of level-triggered interrupts come back as exits, for those
  * vectors that the routes of the I/O APIC's pins name.
  *
@@ -16,22 +16,31 @@
 #include "cpu/cpuid.h"
 #include "engine/kvm/kvm.h"
 
-#define PINS 24u
 #define MSR_APIC_BASE 0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_STEAL_TIME 0x4b564d03u
 #define MSR_PV_EOI 0x4b564d04u
 #define REG(offset) ((offset) >> 4)
 #define BASE_ENABLE (1u << 11)
+#define IRR 0x200
+#define LVT_TIMER 0x320
+#define LVT_TIMER_MODE 0x60000u
+#define LVT_PERIODIC 0x20000u
+#define INITIAL_COUNT 0x380
+#define CURRENT_COUNT 0x390
+#define DIVIDE 0x3e0
 #define LVT_LINT0 0x350
 #define LVT_MASKED (1u << 16)
 #define LVT_MODE 0x700u
 #define LVT_EXTINT 0x700u
+/* As KVM sends itself a paravirtual kick: a message of the kind "remote read". */
+#define MSI_TO(id) (0xfee00000ull | (uint64_t)(id) << 12)
+#define KICK 0x300u
 
 static int begin(void *engine_vm)
 {
 	struct kvm_vm *vm = engine_vm;
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args[0] = PINS };
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args[0] = KVM_PINS };
 
 	if (!vm->host->split_irqchip)
 		return -EOPNOTSUPP;
@@ -41,40 +50,16 @@ static int begin(void *engine_vm)
 	return kvm_set_msr_filter(vm);
 }
 
-static int message(void *engine_vm, const struct apic_msi *m)
-{
-	struct kvm_vm *vm = engine_vm;
-	struct kvm_msi msi = {
-		.address_lo = (uint32_t)m->address, .address_hi = (uint32_t)(m->address >> 32), .data = m->data,
-	};
-	int r = ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
-
-	__atomic_fetch_add(&vm->messages, 1, __ATOMIC_RELAXED);
-	return r < 0 ? -errno : r;
-}
+static int message(void *engine_vm, const struct apic_msi *m) { return kvm_message(engine_vm, m); }
 
 static int routes(void *engine_vm, const struct apic_msi *pin, unsigned count)
 {
-	struct kvm_vm *vm = engine_vm;
-	union {
-		struct kvm_irq_routing list;
-		uint8_t room[sizeof(struct kvm_irq_routing) + PINS * sizeof(struct kvm_irq_routing_entry)];
-	} all;
-
-	memset(&all, 0, sizeof(all));
-	for (unsigned i = 0; i < count && i < PINS; i++)
-		if (pin[i].address)
-			all.list.entries[all.list.nr++] = (struct kvm_irq_routing_entry){
-				.gsi = i, .type = KVM_IRQ_ROUTING_MSI,
-				.u.msi = { .address_lo = (uint32_t)pin[i].address, .data = pin[i].data },
-			};
-	vm->route_changes++;
-	return ioctl(vm->fd, KVM_SET_GSI_ROUTING, &all) < 0 ? -errno : 0;
+	return kvm_set_pins(engine_vm, pin, count);
 }
 
 /* ---- state ---- */
 
-static int set_msr(struct kvm_vcpu *k, uint32_t index, uint64_t value, const char *name)
+int kvm_set_msr(struct kvm_vcpu *k, uint32_t index, uint64_t value, const char *name)
 {
 	union kvm_one_msr msr = { .list.nmsrs = 1 };
 
@@ -84,8 +69,7 @@ static int set_msr(struct kvm_vcpu *k, uint32_t index, uint64_t value, const cha
 	return ioctl(k->fd, KVM_SET_MSRS, &msr) == 1 ? 0 : kvm_fail(k, name, errno ? errno : EINVAL);
 }
 
-/* 0 if there is no such MSR. */
-static uint64_t get_msr(struct kvm_vcpu *k, uint32_t index)
+uint64_t kvm_get_msr(struct kvm_vcpu *k, uint32_t index)
 {
 	union kvm_one_msr msr = { .list.nmsrs = 1 };
 
@@ -108,16 +92,32 @@ static int put(struct cpu *cpu, const struct apic_state *s)
 	/* What the paravirtual MSRs name has to be memory. */
 	if ((r = kvm_memory_update(k->vm)) < 0)
 		return r;
-	if ((r = set_msr(k, MSR_APIC_BASE, s->base, "KVM_SET_MSRS, APIC base")) < 0 || (r = kvm_store_tsc_offset(k)) < 0)
+	if ((r = kvm_set_msr(k, MSR_APIC_BASE, s->base, "KVM_SET_MSRS, APIC base")) < 0 || (r = kvm_store_tsc_offset(k)) < 0)
 		return r;
 	if (ioctl(k->fd, KVM_SET_LAPIC, &page) < 0)
 		return kvm_fail(k, "KVM_SET_LAPIC", errno);
-	if (s->tsc_deadline && (r = set_msr(k, MSR_TSC_DEADLINE, s->tsc_deadline, "KVM_SET_MSRS, TSC deadline")) < 0)
+	if (s->tsc_deadline && (r = kvm_set_msr(k, MSR_TSC_DEADLINE, s->tsc_deadline, "KVM_SET_MSRS, TSC deadline")) < 0)
 		return r;
 	/* A kernel that has not got these did not show them to the guest: then they are 0. */
-	if (s->pv_eoi && (r = set_msr(k, MSR_PV_EOI, s->pv_eoi, "KVM_SET_MSRS, EOI")) < 0)
+	if (s->pv_eoi && (r = kvm_set_msr(k, MSR_PV_EOI, s->pv_eoi, "KVM_SET_MSRS, EOI")) < 0)
 		return r;
-	return s->steal_time ? set_msr(k, MSR_STEAL_TIME, s->steal_time, "KVM_SET_MSRS, steal time") : 0;
+	if (s->unhalted)
+		kvm_message(k->vm, &(struct apic_msi){ .address = MSI_TO(cpu->index), .data = KICK });
+	if (s->clock && (r = kvm_set_msr(k, KVM_MSR_SYSTEM_TIME, s->clock, "KVM_SET_MSRS, clock")) < 0)
+		return r;
+	return s->steal_time ? kvm_set_msr(k, MSR_STEAL_TIME, s->steal_time, "KVM_SET_MSRS, steal time") : 0;
+}
+
+/* KVM makes the timer's tick an interrupt when the vCPU is next entered, and nothing shows one that waits for that. */
+static void take_tick(const struct kvm_vcpu *k, struct apic_state *s)
+{
+	uint32_t lvt = s->reg[REG(LVT_TIMER)], divide = s->reg[REG(DIVIDE)];
+	unsigned shift = (((divide & 3) | (divide & 8) >> 1) + 1) & 7;
+	uint64_t period = (uint64_t)s->reg[REG(INITIAL_COUNT)] << shift, left = (uint64_t)s->reg[REG(CURRENT_COUNT)] << shift;
+	uint64_t out = (unsigned __int128)(__builtin_ia32_rdtsc() - k->left) * 1000000 / k->cpu->cpuid->tsc_khz;
+
+	if ((lvt & LVT_TIMER_MODE) == LVT_PERIODIC && !(lvt & LVT_MASKED) && left <= period && period - left < out)
+		s->reg[REG(IRR) + (lvt & 0xff) / 32] |= 1u << (lvt & 31);
 }
 
 static int get(struct cpu *cpu, struct apic_state *s)
@@ -138,11 +138,14 @@ static int get(struct cpu *cpu, struct apic_state *s)
 	cpu->nmi_pending |= e.nmi.pending;
 	for (unsigned i = 0; i < APIC_REGISTERS; i++)
 		memcpy(&s->reg[i], page.regs + 16 * i, sizeof(s->reg[i]));
-	s->base = get_msr(k, MSR_APIC_BASE);
-	s->tsc_deadline = cpu_has(cpu, FEATURE_TSC_DEADLINE) ? get_msr(k, MSR_TSC_DEADLINE) : 0;
-	s->pv_eoi = get_msr(k, MSR_PV_EOI);
-	s->steal_time = get_msr(k, MSR_STEAL_TIME);
+	s->base = kvm_get_msr(k, MSR_APIC_BASE);
+	s->tsc_deadline = cpu_has(cpu, FEATURE_TSC_DEADLINE) ? kvm_get_msr(k, MSR_TSC_DEADLINE) : 0;
+	s->pv_eoi = kvm_get_msr(k, MSR_PV_EOI);
+	s->steal_time = kvm_get_msr(k, MSR_STEAL_TIME);
+	s->clock = kvm_get_msr(k, KVM_MSR_SYSTEM_TIME);
 	s->wait_sipi = k->wait_sipi;
+	s->unhalted = s->steal_time; /* the guest may use kicks; KVM does not tell whether one waits */
+	take_tick(k, s);
 	return 0;
 }
 
@@ -162,6 +165,7 @@ static bool lint0(struct cpu *cpu)
 
 const struct engine_apics kvm_apics = {
 	.begin = begin, .message = message, .routes = routes, .put = put, .get = get, .lint0 = lint0,
+	.get_clock = kvm_get_clock, .set_clock = kvm_set_clock,
 };
 
 /* ---- what the vCPU does ---- */

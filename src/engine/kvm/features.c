@@ -14,9 +14,10 @@
 #include "engine/kvm/kvm.h"
 
 #define LEAF_KVM_FEATURES 0x40000001u
-/* CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, CLOCKSOURCE_STABLE: by MSRs, which are Ringside's. */
+/* CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, CLOCKSOURCE_STABLE: by MSRs, which are Ringside's unless the local APICs are in the
+ * kernel. */
 #define PV_CLOCK (1u << 0 | 1u << 1 | 1u << 3 | 1u << 24)
-/* STEAL_TIME, PV_EOI: likewise, unless the local APICs are in the kernel. */
+/* STEAL_TIME, PV_EOI: likewise. */
 #define PV_MSRS (1u << 5 | 1u << 6)
 /* PV_UNHALT, PV_TLB_FLUSH, PV_SEND_IPI: hypercalls, which KVM answers itself, so only if it has the local APICs and steal
  * time. */
@@ -77,7 +78,7 @@ static uint32_t pv_features(const struct kvm_vm *vm, const struct cpuid_table *l
 
 	if (!vm->apics)
 		return PV_CLOCK | PV_MSRS;
-	return PV_CLOCK | (kernel ? kernel->eax & (PV_MSRS | PV_HYPERCALLS) : 0);
+	return kernel ? kernel->eax & (PV_CLOCK | PV_MSRS | PV_HYPERCALLS) : 0;
 }
 
 int kvm_limit_cpuid(void *engine_vm, struct cpuid_table *t)
@@ -176,6 +177,8 @@ static const struct msr_range owned[] = {
 static const struct msr_range with_apics[] = {
 	{ 0x1b, 1 },       /* APIC_BASE */
 	{ 0x6e0, 1 },      /* TSC_DEADLINE */
+	{ 0x12, 1 },       /* the paravirtual clock's record, by its old number */
+	{ 0x4b564d01, 1 }, /* and its new one */
 	{ 0x4b564d03, 2 }, /* steal time, paravirtual EOI */
 }, x2apic = { 0x800, 0x100 };
 

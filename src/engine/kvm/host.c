@@ -67,6 +67,7 @@ static int probe(void)
 	host.run_size = (size_t)size;
 	host.split_irqchip = extension(KVM_CAP_SPLIT_IRQCHIP) > 0 && extension(KVM_CAP_SIGNAL_MSI) > 0 &&
 			     extension(KVM_CAP_IRQ_ROUTING) > 0 && extension(KVM_CAP_MP_STATE) > 0;
+	host.irqfd = extension(KVM_CAP_IRQFD) > 0;
 	host.bells = extension(KVM_CAP_IOEVENTFD) > 0 && extension(KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0;
 	host.sregs2 = extension(KVM_CAP_SREGS2) > 0;
 	host.exit_on_emulation_failure = extension(KVM_CAP_EXIT_ON_EMULATION_FAILURE) > 0;

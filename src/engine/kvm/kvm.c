@@ -73,9 +73,11 @@ static void vm_destroy(void *engine_vm)
 		vm->memory->note_written = NULL;
 		vm->memory->note_written_opaque = NULL;
 	}
+	kvm_end_messages(vm);
 	if (vm->fd >= 0)
 		close(vm->fd);
 	pthread_mutex_destroy(&vm->lock);
+	free(vm->written);
 	free(vm);
 }
 
@@ -96,6 +98,11 @@ static void *vm_create(struct memory *memory)
 		return NULL;
 	vm->host = host;
 	vm->memory = memory;
+	vm->written = malloc(memory_span(memory) >> PAGE_SHIFT >> 3);
+	if (!vm->written) {
+		free(vm);
+		return NULL;
+	}
 	vm->maps_version = 1; /* never a version: there are no slots yet */
 	pthread_mutex_init(&vm->lock, NULL);
 	hostfault_install();
@@ -227,6 +234,7 @@ static void print_stats(void *engine_vm, struct cpu *const *cpus, unsigned count
 	engine_print(out, "bells", vm->bells);
 	if (vm->apics) {
 		engine_print(out, "messages to local APICs", vm->messages);
+		engine_print(out, "of these by irqfd", vm->messages_by_fd);
 		engine_print(out, "changes of interrupt routes", vm->route_changes);
 	}
 }
@@ -246,5 +254,6 @@ const struct engine engine_kvm = {
 	.deliver = kvm_engine_deliver,
 	.apics = &kvm_apics,
 	.bells = kvm_bells,
+	.log_ram = kvm_log_ram,
 	.print_stats = print_stats,
 };

@@ -26,7 +26,7 @@ struct cpuid_table;
 struct kvm_host {
 	int fd;
 	size_t run_size; /* bytes of struct kvm_run and what follows it */
-	bool split_irqchip, bells, sregs2, exit_on_emulation_failure;
+	bool split_irqchip, irqfd, bells, sregs2, exit_on_emulation_failure;
 	bool loses_xcr0; /* KVM does not learn of XSETBV (QEMU's TCG does not intercept it) */
 };
 
@@ -34,6 +34,17 @@ struct kvm_host {
 union kvm_one_msr {
 	struct kvm_msrs list;
 	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
+
+#define KVM_PINS 24u   /* of the I/O APIC: the first routes are theirs */
+#define KVM_ROUTES 32u /* for messages, behind those */
+
+/* A message that an eventfd sends. */
+struct kvm_route {
+	struct apic_msi msi; /* address 0: none */
+	bool has_fd;
+	int fd;
+	uint64_t used; /* when last, by kvm_vm.messages; 0: never */
 };
 
 struct kvm_vm {
@@ -44,10 +55,15 @@ struct kvm_vm {
 	uint32_t maps_version; /* of the mappings that the slots show */
 	struct memory_map slot[MEMORY_PIECES_MAX]; /* by KVM's number; len 0: free */
 	bool apics; /* the local APICs are in the kernel (apic.c); set before there are vCPUs */
-	uint64_t written[MEMORY_BLOCKS_MAX >> PAGE_SHIFT >> 6]; /* a log of KVM's, under lock */
+	bool logs_ram;
+	uint64_t *written; /* room for a log of KVM's, of any slot that has one; under lock */
 	struct engine_bell bell[ENGINE_BELLS_MAX];
 	unsigned bells;
-	uint64_t slot_changes, route_changes, messages;
+	uint64_t slot_changes;
+	/* messages.c's */
+	struct apic_msi pin[KVM_PINS];
+	struct kvm_route route[KVM_ROUTES];
+	uint64_t messages, messages_by_fd, route_misses, route_changes;
 };
 
 #define KVM_EXITS 40 /* numbers of exit reasons that are counted one by one; the rest goes to the last */
@@ -76,6 +92,7 @@ struct kvm_vcpu {
 	uint8_t cr8;      /* as KVM was told; with kvm_vm.apics as KVM has it when the state is here, and so: */
 	uint64_t apic_base;
 	bool wait_sipi;
+	uint64_t left; /* the host's TSC when the guest was last left */
 	char error[160];
 	struct {
 		uint64_t exits[KVM_EXITS], fetches, stores, interpreted, injected;
@@ -90,6 +107,7 @@ void kvm_host_loses_xcr0(void);
 /* memory.c: makes the slots show what the memory map shows, if it has changed since. 0 or -errno. Any vCPU's thread. */
 int kvm_memory_update(struct kvm_vm *vm);
 void kvm_note_written(void *engine_vm); /* as struct memory.note_written */
+int kvm_log_ram(void *engine_vm, bool on);  /* as struct engine.log_ram */
 /* An access that KVM took for I/O though memory is there now: does it. False: it is I/O. */
 bool kvm_memory_access(struct kvm_vm *vm, uint64_t gpa, uint8_t *data, unsigned len, bool write);
 
@@ -112,6 +130,19 @@ extern const struct engine_apics kvm_apics;
 int kvm_apic_store(struct kvm_vcpu *k); /* whether it runs, is halted, waits for a SIPI; after the rest of the state */
 int kvm_apic_load(struct kvm_vcpu *k);  /* before the rest: an INIT or SIPI that has come takes effect */
 bool kvm_apic_extint(struct kvm_vcpu *k, uint8_t vector); /* the 8259's; false: not now */
+int kvm_set_msr(struct kvm_vcpu *k, uint32_t index, uint64_t value, const char *name);
+uint64_t kvm_get_msr(struct kvm_vcpu *k, uint32_t index); /* 0 if there is none */
+
+/* clock.c: as in struct engine_apics; and when a vCPU's TSC was changed: 0, or -errno with k->error set. */
+#define KVM_MSR_SYSTEM_TIME 0x4b564d01u
+int kvm_get_clock(void *engine_vm, uint64_t *ns);
+int kvm_set_clock(void *engine_vm, uint64_t ns);
+int kvm_clock_again(struct kvm_vcpu *k);
+
+/* messages.c: as in struct engine_apics; and before the VM's end. */
+int kvm_message(struct kvm_vm *vm, const struct apic_msi *m);
+int kvm_set_pins(struct kvm_vm *vm, const struct apic_msi *pin, unsigned count);
+void kvm_end_messages(struct kvm_vm *vm);
 
 /* run.c: functions of struct engine and of struct cpu_engine_hooks, as there. */
 void kvm_engine_run(struct cpu *cpu, struct exit *exit);

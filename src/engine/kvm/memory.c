@@ -6,7 +6,8 @@
  * never miss RAM. What they may miss for a moment is memory that is being remapped: that comes as an MMIO exit, and
  * kvm_memory_access answers it.
  *
- * What vCPUs write to blocks besides RAM (a screen's memory) KVM logs; kvm_note_written takes the log, on any thread.
+ * What vCPUs write to blocks besides RAM (a screen's memory) KVM logs, and if somebody wants it, what they write to RAM;
+ * kvm_note_written takes the logs, on any thread.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,15 +16,23 @@
 #include "engine/kvm/kvm.h"
 #include "util/log.h"
 
-/* Not RAM, of which nobody asks what was written: a log of it would cost large pages. */
+/* RAM only on demand: a log of it costs large pages, and an exit to the kernel for each page that is written. */
 static bool logged(const struct kvm_vm *vm, const struct memory_map *piece)
 {
-	return piece->offset >= vm->memory->size && !piece->readonly;
+	return (piece->offset >= vm->memory->size || vm->logs_ram) && !piece->readonly;
 }
 
 static void mark(struct kvm_vm *vm, const struct memory_map *slot, uint64_t page)
 {
 	__atomic_fetch_or(&vm->memory->state[(slot->offset >> PAGE_SHIFT) + page], PAGE_DIRTY, __ATOMIC_SEQ_CST);
+}
+
+/* Whatever was written to it before. */
+static void forget(struct kvm_vm *vm, const struct memory_map *slot)
+{
+	for (uint64_t page = 0; page < slot->len >> PAGE_SHIFT; page++)
+		__atomic_fetch_and(&vm->memory->state[(slot->offset >> PAGE_SHIFT) + page], (uint8_t)~PAGE_DIRTY,
+				   __ATOMIC_SEQ_CST);
 }
 
 /* kvm_vm.lock held. What KVM does not tell counts as written. */
@@ -50,7 +59,7 @@ void kvm_note_written(void *engine_vm)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-static int set_slot(struct kvm_vm *vm, unsigned n, const struct memory_map *piece, uint64_t len)
+static int tell_slot(struct kvm_vm *vm, unsigned n, const struct memory_map *piece, uint64_t len)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = n,
@@ -63,13 +72,42 @@ static int set_slot(struct kvm_vm *vm, unsigned n, const struct memory_map *piec
 	LOG(LOG_KVM, "slot %u: %#llx bytes at %#llx, offset %#llx%s", n, (unsigned long long)len,
 	    (unsigned long long)piece->gpa, (unsigned long long)piece->offset, piece->readonly ? ", read-only" : "");
 	vm->slot_changes++;
-	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-		return -errno;
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? -errno : 0;
+}
+
+static int set_slot(struct kvm_vm *vm, unsigned n, const struct memory_map *piece, uint64_t len)
+{
+	int r = tell_slot(vm, n, piece, len);
+
+	if (r < 0)
+		return r;
 	for (uint64_t page = 0; !len && logged(vm, piece) && page < vm->slot[n].len >> PAGE_SHIFT; page++)
 		mark(vm, &vm->slot[n], page); /* its log is gone */
 	vm->slot[n] = *piece;
 	vm->slot[n].len = len;
 	return 0;
+}
+
+static bool is_ram(const struct kvm_vm *vm, const struct memory_map *slot)
+{
+	return slot->len && slot->offset < vm->memory->size;
+}
+
+int kvm_log_ram(void *engine_vm, bool on)
+{
+	struct kvm_vm *vm = engine_vm;
+	int r = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	vm->logs_ram = on;
+	for (unsigned n = 0; n < MEMORY_PIECES_MAX; n++) {
+		if (is_ram(vm, &vm->slot[n]) && r == 0)
+			r = tell_slot(vm, n, &vm->slot[n], vm->slot[n].len);
+		if (is_ram(vm, &vm->slot[n]) && on)
+			forget(vm, &vm->slot[n]);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return r;
 }
 
 static bool same(const struct memory_map *a, const struct memory_map *b)

@@ -267,6 +267,7 @@ static bool run_once(struct kvm_vcpu *k, struct exit *exit)
 	struct cpu *cpu = k->cpu;
 	struct kvm_run *run = k->run;
 	bool completed = k->completes;
+	int r;
 
 	/* Whoever kicks sets the request first and immediate_exit then: one of the two is seen. */
 	__atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
@@ -276,7 +277,9 @@ static bool run_once(struct kvm_vcpu *k, struct exit *exit)
 	run->request_interrupt_window = cpu->want_irq_window & WANT_IRQ;
 	run->kvm_valid_regs = KVM_SYNC_X86_REGS;
 	k->completes = false;
-	if (ioctl(k->fd, KVM_RUN, 0) < 0) {
+	r = ioctl(k->fd, KVM_RUN, 0);
+	k->left = __builtin_ia32_rdtsc();
+	if (r < 0) {
 		if (errno != EINTR && errno != EAGAIN) {
 			kvm_fail(k, "KVM_RUN", errno);
 			fails(k, exit);
@@ -321,7 +324,7 @@ void kvm_engine_run(struct cpu *cpu, struct exit *exit)
 		}
 		if (!cpu->state_away && !hand_over(k, exit))
 			break;
-		if (k->tsc_offset != cpu->tsc_offset + cpu->tsc_adjust && kvm_store_tsc_offset(k) < 0) {
+		if (k->tsc_offset != cpu->tsc_offset + cpu->tsc_adjust && (kvm_store_tsc_offset(k) < 0 || kvm_clock_again(k) < 0)) {
 			fails(k, exit);
 			break;
 		}
