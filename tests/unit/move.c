@@ -313,6 +313,7 @@ static void refusals(const struct result *expected)
 	struct result r;
 	struct guest g;
 
+	broken.probe = absent.probe = NULL;
 	broken.vcpu_create = no_vcpu;
 	broken.name = "broken";
 	absent.vm_create = no_vm;
