@@ -86,6 +86,7 @@ static int put(struct cpu *cpu, const struct apic_state *s)
 	memset(&page, 0, sizeof(page));
 	for (unsigned i = 0; i < APIC_REGISTERS; i++)
 		memcpy(page.regs + 16 * i, &s->reg[i], sizeof(s->reg[i]));
+	k->left = __builtin_ia32_rdtsc();
 	k->wait_sipi = s->wait_sipi;
 	k->apic_base = s->base;
 	k->cr8 = (uint8_t)(s->reg[REG(0x80)] >> 4 & 0xf);

@@ -101,10 +101,10 @@ int kvm_log_ram(void *engine_vm, bool on)
 	pthread_mutex_lock(&vm->lock);
 	vm->logs_ram = on;
 	for (unsigned n = 0; n < MEMORY_PIECES_MAX; n++) {
-		if (is_ram(vm, &vm->slot[n]) && r == 0)
-			r = tell_slot(vm, n, &vm->slot[n], vm->slot[n].len);
 		if (is_ram(vm, &vm->slot[n]) && on)
 			forget(vm, &vm->slot[n]);
+		if (is_ram(vm, &vm->slot[n]) && r == 0)
+			r = tell_slot(vm, n, &vm->slot[n], vm->slot[n].len);
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return r;
