@@ -49,7 +49,7 @@ ifdef LIBFUZZER
 CFLAGS_ALL += -DLIBFUZZER -DFPU_LEAVE_AT_ONCE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS_ALL += -fsanitize=fuzzer,address,undefined
 endif
-LDFLAGS_ALL += -pthread
+LDFLAGS_ALL += -pthread -Wl,--export-dynamic-symbol=webSocketsCheck # ui/vnc.c
 
 # Debian's libraries; packages.txt has their packages.
 LIBS := -ljson-c -luring -lz -lzstd -lseccomp
@@ -173,7 +173,7 @@ fuzz: $(B)/ringside $(UNIT)
 
 # libFuzzer on every device for FUZZ_TIME seconds each; what it learned stays in .cache/fuzz. FUZZ_DEVICES chooses.
 FUZZ_TIME := 60
-FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c tests/fuzz/net_*.c tests/fuzz/qcow2.c))
+FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c tests/fuzz/net_*.c tests/fuzz/vnc_*.c tests/fuzz/qcow2.c))
 fuzz-devices: fuzzers
 	tests/fuzz/devices --seconds $(FUZZ_TIME) build-fuzz-clang $(FUZZ_DEVICES)
 

@@ -3,7 +3,7 @@
  *
  * Owns its listening sockets, libvncserver's screen and clients, and the copy of the picture that they are sent from.
  * All of libvncserver is used on the one thread. What clients can make it hold is bounded: CLIENTS_MAX of them, one
- * message and one update each; clipboard, file transfer, chat and desktop size changes are off.
+ * message and one update each; clipboard, file transfer, chat, desktop size changes and WebSocket are off.
  */
 #include "ui/vnc.h"
 
@@ -171,6 +171,15 @@ static enum rfbNewClientAction client_new(rfbClientPtr client)
 	return RFB_CLIENT_ACCEPT;
 }
 
+/* Takes the place of libvncserver's function of this name, which looks for a client that speaks WebSocket (the Makefile
+ * exports it). What it keeps of one is never freed, 45 KiB each, and the look makes every client wait for 100 ms. */
+rfbBool webSocketsCheck(rfbClientPtr client);
+rfbBool webSocketsCheck(rfbClientPtr client)
+{
+	(void)client;
+	return TRUE;
+}
+
 static void accept_client(struct vnc *v, int listener)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -195,6 +204,26 @@ static void set_format(rfbScreenInfoPtr s)
 	s->serverFormat.blueShift = 0;
 }
 
+/* The smaller pictures that clients have asked for go with the one that they were made from: libvncserver would keep all
+ * of them, and divides by zero when its screen becomes smaller than a picture scaled from it. */
+static void end_scaling(struct vnc *v)
+{
+	rfbScreenInfoPtr screen = v->screen, scaled;
+
+	rfbClientIteratorPtr i = library.rfbGetClientIterator(screen);
+	for (rfbClientPtr c = library.rfbClientIteratorNext(i); c; c = library.rfbClientIteratorNext(i)) {
+		c->scaledScreen->scaledScreenRefCount--;
+		c->scaledScreen = screen;
+		screen->scaledScreenRefCount++;
+	}
+	library.rfbReleaseClientIterator(i);
+	while ((scaled = screen->scaledScreenNext)) {
+		screen->scaledScreenNext = scaled->scaledScreenNext;
+		free(scaled->frameBuffer);
+		free(scaled);
+	}
+}
+
 /* The framebuffer that clients are sent has the display's size. False: no memory, the old one stays. Lock held. */
 static bool resize(struct vnc *v)
 {
@@ -211,6 +240,7 @@ static bool resize(struct vnc *v)
 		v->screen->sizeInBytes = v->screen->paddedWidthInBytes * (int)height;
 		return true;
 	}
+	end_scaling(v);
 	library.rfbNewFramebuffer(v->screen, new, (int)width, (int)height, 8, 3, 4);
 	set_format(v->screen);
 	rfbClientIteratorPtr i = library.rfbGetClientIterator(v->screen);
@@ -374,7 +404,7 @@ static bool listen_at(struct vnc *v, const char *text, char *error, size_t size)
 }
 
 /* libgcrypt looks at files and writes to the system's log when it is first used: now, and not for the first client that
- * sends a password or speaks WebSocket, when the sandbox would not let it. */
+ * sends a password, when the sandbox would not let it. */
 static void prepare_cryptography(void)
 {
 	unsigned char challenge[CHALLENGESIZE] = {0};

@@ -424,6 +424,54 @@ static void hostile(void)
 	stop();
 }
 
+/* A client has a picture made that is half as large, and then the screen becomes smaller than that. */
+static void scaled(void)
+{
+	static const uint8_t half[] = {8, 2, 0, 0};
+	uint8_t size[6];
+	unsigned x, y;
+	bool resized;
+
+	dot_x = ~0u;
+	start(NULL);
+	int fd = client();
+	CHECK(enter(fd, 1, NULL));
+	put(fd, half, sizeof half);
+	CHECK(get(fd, size, sizeof size) && size[2] == 0 && size[3] == 160 && size[4] == 0 && size[5] == 100);
+	pthread_mutex_lock(&lock);
+	width = 100;
+	height = 40;
+	pthread_mutex_unlock(&lock);
+	encodings(fd);
+	do
+		ask(fd, false);
+	while (update(fd, &x, &y, &resized) > 0 && !resized);
+	CHECK(resized);
+	ask(fd, false);
+	CHECK_EQ(update(fd, &x, &y, &resized), 100 * 40);
+	close(fd);
+	stop();
+	width = 320;
+	height = 200;
+}
+
+/* Not spoken: it is answered as one that does not know the protocol. */
+static void web_socket(void)
+{
+	static const char request[] = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+				      "Origin: b\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+				      "Sec-WebSocket-Version: 13\r\n\r\n";
+	char answer[13];
+
+	start(NULL);
+	int fd = client();
+	CHECK(put(fd, request, sizeof request - 1));
+	CHECK(get(fd, answer, 12) && memcmp(answer, "RFB 003.008\n", 12) == 0);
+	CHECK(!get(fd, answer, 1));
+	close(fd);
+	stop();
+}
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -433,5 +481,7 @@ int main(void)
 	keyboard_and_pointer();
 	password();
 	hostile();
+	scaled();
+	web_socket();
 	return summary();
 }
