@@ -128,7 +128,7 @@ static const struct row rows[] = {
 	{SCMP_SYS(ioctl), ALL, C(1, IS(1, TCGETS2))}, /* the C library since 2.42 */
 	{SCMP_SYS(ioctl), ALL, C(1, IS(1, TCSETS2))},
 	{SCMP_SYS(ioctl), IO | REMOTE, C(1, IS(1, FIONREAD))}, /* libslirp; the resolver, for a second answer */
-	{SCMP_SYS(ioctl), IO, .needs = SANDBOX_TAP, C(1, IS(1, TUNSETOFFLOAD))},
+	{SCMP_SYS(ioctl), IO | VCPU, .needs = SANDBOX_TAP, C(1, IS(1, TUNSETOFFLOAD))}, /* what a guest's driver takes */
 	{SCMP_SYS(ioctl), IO | VCPU, .needs = SANDBOX_DEVICE, C(1, BITS(1, IOCTL_OWNER, KVM_IOCTLS))},
 	/* a key's interrupt, and a way for more of them */
 	{SCMP_SYS(ioctl), SCREEN, .needs = SANDBOX_DEVICE, C(1, IS(1, KVM_SIGNAL_MSI))},
@@ -244,6 +244,7 @@ static const struct {
 	{{SCMP_SYS(socket), SCREEN, C(1, BITS(1, SOCK_TYPE, SOCK_DGRAM))}, EACCES},
 	/* a guest's ping, where ping_group_range refuses ICMP sockets: libslirp tries a raw one then */
 	{{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(2, IS(0, AF_INET), BITS(1, SOCK_TYPE, SOCK_RAW))}, EPERM},
+	{{SCMP_SYS(socket), IO, .needs = SANDBOX_INET, C(2, IS(0, AF_INET6), BITS(1, SOCK_TYPE, SOCK_RAW))}, EPERM},
 };
 
 static unsigned calls_of(enum sandbox_role role)

@@ -35,7 +35,7 @@ enum sandbox_role {
 enum sandbox_need {
 	SANDBOX_INET = 1 << 0,   /* the I/O thread opens Internet sockets */
 	SANDBOX_UNIX = 1 << 1,   /* it connects to Unix sockets */
-	SANDBOX_TAP = 1 << 2,    /* it sets a tap device's offloads */
+	SANDBOX_TAP = 1 << 2,    /* it and the vCPUs set a tap device's offloads */
 	SANDBOX_FILES = 1 << 3,  /* it reads files of SANDBOX_READ paths */
 	SANDBOX_UNLINK = 1 << 4, /* it removes sockets at the end, from SANDBOX_REMOVE paths */
 	SANDBOX_DEVICE = 1 << 5, /* it and the vCPUs use KVM's descriptors */
@@ -54,7 +54,7 @@ struct sandbox_path {
 	enum sandbox_path_kind kind;
 };
 
-#define SANDBOX_PATHS 64u
+#define SANDBOX_PATHS 96u /* more than options name: 32 disks of servers, 16 consoles, 8 shares, 8 networks ... */
 
 struct sandbox_config {
 	unsigned needs; /* a set of enum sandbox_need */
