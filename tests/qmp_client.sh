@@ -4,7 +4,7 @@
 # qmp_connect PORT: to that port of 127.0.0.1, when somebody listens; 1: nobody does.
 qmp_connect() {
 	local i
-	qmp_socket=
+	qmp_socket= answer=
 	trap '' PIPE
 	for i in $(seq 1200); do
 		{ exec {qmp_socket}<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null && break

@@ -6,6 +6,7 @@
  */
 #include "cmd/option_sandbox.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -31,15 +32,24 @@ int option_sandbox(struct run_options *o, const char *v)
 	return 0;
 }
 
-/* Absolute: the working directory is not the same in a new root. What is not there is left out; who needs it says so. */
+/* Absolute: the working directory is not the same in a new root. What is not there is left out; who needs it says so.
+ * Those that there is no room for are counted. */
 static void add_path(struct sandbox_config *c, const char *path, enum sandbox_path_kind kind)
 {
 	char directory[PATH_MAX] = "", *full = NULL;
 
-	if (c->paths == SANDBOX_PATHS || (*path != '/' && !getcwd(directory, sizeof directory)) ||
+	if ((*path != '/' && !getcwd(directory, sizeof directory)) ||
 	    asprintf(&full, "%s%s%s", directory, *path == '/' ? "" : "/", path) < 0)
 		return;
-	c->path[c->paths++] = (struct sandbox_path){full, kind};
+	for (unsigned i = 0; i < c->paths && i < SANDBOX_PATHS; i++)
+		if (c->path[i].kind == kind && strcmp(c->path[i].path, full) == 0) {
+			free(full);
+			return;
+		}
+	if (c->paths++ < SANDBOX_PATHS)
+		c->path[c->paths - 1] = (struct sandbox_path){full, kind};
+	else
+		free(full);
 }
 
 static void add_directory_of(struct sandbox_config *c, const char *path, enum sandbox_path_kind kind)
@@ -115,6 +125,24 @@ static void add_net(struct sandbox_config *c, const struct net_config *n)
 	}
 }
 
+/* A value in a URI's query (RFC 3986, 2.1), which ends at & or #. */
+static void unescape(char *to, const char *from, size_t size)
+{
+	size_t len = 0;
+
+	while (*from && !strchr("&#", *from) && len + 1 < size) {
+		char hex[3] = "";
+
+		if (*from == '%' && isxdigit((unsigned char)from[1]) && isxdigit((unsigned char)from[2])) {
+			memcpy(hex, from + 1, 2);
+			from += 2;
+		}
+		to[len++] = *hex ? (char)strtoul(hex, NULL, 16) : *from;
+		from++;
+	}
+	to[len] = '\0';
+}
+
 /* The socket of a server that is connected to again when it was lost. */
 static void add_disk(void *config, const char *path)
 {
@@ -127,8 +155,7 @@ static void add_disk(void *config, const char *path)
 	c->network = true;
 	add_path(c, "/etc", SANDBOX_READ); /* the resolver's files, certificates */
 	if (key) {
-		snprintf(socket, sizeof socket, "%s", key + strlen("socket="));
-		socket[strcspn(socket, "&")] = '\0';
+		unescape(socket, key + strlen("socket="), sizeof socket);
 		add_directory_of(c, socket, SANDBOX_READ);
 	}
 }
@@ -174,5 +201,10 @@ int option_sandbox_prepare(const struct run_options *o, char *error, size_t size
 		return 0;
 	add_backends(&c, &o->vm.backends);
 	add_engines(&c, &o->vm);
+	if (c.paths > SANDBOX_PATHS) {
+		snprintf(error, size, "--sandbox: %u files and directories, but %u are the most; --sandbox off does without",
+			 c.paths, SANDBOX_PATHS);
+		return -E2BIG;
+	}
 	return sandbox_prepare(&c, error, size);
 }

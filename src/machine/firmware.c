@@ -25,6 +25,7 @@
 #include "machine/vm.h"
 #include "sandbox/sandbox.h"
 #include "util/log.h"
+#include "util/write.h"
 
 #define ROM_UNIT 0x10000u
 #define UEFI_UNIT 0x1000u
@@ -44,21 +45,6 @@ struct e820_row {
 } __attribute__((packed));
 
 /* ---- ROM ---- */
-
-static int read_all(int fd, uint8_t *to, uint64_t len)
-{
-	while (len) {
-		ssize_t n = read(fd, to, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		to += n;
-		len -= (uint64_t)n;
-	}
-	return 0;
-}
 
 static int open_rom(const struct vm *vm, const char **path)
 {

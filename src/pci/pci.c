@@ -20,6 +20,7 @@
 #include "pci/pci_internal.h"
 #include "sandbox/sandbox.h"
 #include "util/log.h"
+#include "util/write.h"
 
 #define ROM_MAX (16ull << 20)
 #define CONFIG_CONVENTIONAL 256u
@@ -342,20 +343,6 @@ void pci_add_memory_bar(struct pci_device *d, unsigned n, enum pci_bar_kind kind
 	d->bar[n].block_offset = offset;
 }
 
-static int read_file(int fd, uint8_t *to, size_t len)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = read(fd, to + done, len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return 0;
-}
-
 /* A BIOS runs a ROM only if the ROM's first data structure (PCI Firmware Specification 3.0, 5.1.2) names the function. One
  * file serves kin with several device numbers: it gets this one's, and its sum is kept by the byte that makers of ROMs
  * leave for that, behind the jump at the entry. */
@@ -392,7 +379,7 @@ int pci_add_rom(struct pci_device *d, const char *path)
 	}
 	while (size < (uint64_t)st.st_size)
 		size *= 2;
-	if ((r = memory_add_block(m, size, &offset)) < 0 || (r = read_file(fd, m->base + offset, (size_t)st.st_size)) < 0)
+	if ((r = memory_add_block(m, size, &offset)) < 0 || (r = read_all(fd, m->base + offset, (size_t)st.st_size)) < 0)
 		goto out;
 	name_device(d, m->base + offset, (uint64_t)st.st_size);
 	pci_add_memory_bar(d, PCI_ROM, PCI_BAR_MEMORY32, size, offset);

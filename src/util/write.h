@@ -1,5 +1,5 @@
 /*
- * All of it written, or -errno: a write that is cut short goes on, one that a signal interrupts is begun again. Any thread.
+ * All of it written or read, or -errno: what is cut short goes on, what a signal interrupts is begun again. Any thread.
  */
 #ifndef RINGSIDE_WRITE_H
 #define RINGSIDE_WRITE_H
@@ -9,5 +9,6 @@
 
 int write_all(int fd, const void *data, size_t len);
 int write_all_at(int fd, const void *data, size_t len, uint64_t at); /* pwrite(2) */
+int read_all(int fd, void *data, size_t len); /* -EIO: the file ends before */
 
 #endif

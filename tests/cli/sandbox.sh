@@ -183,7 +183,8 @@ comes_back() {
 port=$((20000 + $$ % 10000))
 comes_back "sandbox: a server's disk that goes and comes back, by name" "nbd://localhost:$port" -p "$port" --
 ! unshare -Urmn true 2>/dev/null ||
-	comes_back "sandbox: and by a socket, in namespaces" "nbd+unix:///?socket=$tmp/nbd.sock" -k "$tmp/nbd.sock" -- --sandbox chroot
+	{ mkdir "$tmp/a b" && comes_back "sandbox: and by a socket, in namespaces" "nbd+unix:///?socket=$tmp/a%20b/nbd.sock" \
+		-k "$tmp/a b/nbd.sock" -- --sandbox chroot; }
 # The server is named in the header of a file only, two images down.
 qemu-img create -q -f qcow2 -u -b "nbd://localhost:$port" -F raw "$tmp/middle.qcow2" 1M
 (cd "$tmp" && qemu-img create -q -f qcow2 -b middle.qcow2 -F qcow2 -u top.qcow2 1M)
