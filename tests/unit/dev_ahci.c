@@ -260,7 +260,7 @@ static void recover(void)
 	set_px(0, CMD, 0x11);
 }
 
-static void errors(void)
+static void failures(void)
 {
 	start();
 	start_port(0);
@@ -300,7 +300,14 @@ static void errors(void)
 	CHECK_EQ(pci_get16(af_ram(0x100004)), 0x888);
 	set_px(0, CI, 1);
 	CHECK_EQ(af_ram(0x100000)[0], 0x80); /* told once */
-	set_px(0, IS, 0xffffffff);
+	stop();
+}
+
+/* Commands whose data, list or tables are where there is nothing. */
+static void nowhere(void)
+{
+	start();
+	start_port(0);
 	/* Outside the disk; outside RAM; fewer entries than data */
 	build(0, 0x60, AF_DISK / 512, 1);
 	prd(0, 0x100000, 512);
@@ -344,8 +351,15 @@ static void errors(void)
 	set_px(0, CI, 1);
 	CHECK_EQ(px(0, IS) & HBFS, HBFS);
 	set_px(0, FB, FISES);
-	recover();
-	/* Stopped in the middle: BSY stays until CLO */
+	stop();
+}
+
+/* While commands are under way. */
+static void in_the_middle(void)
+{
+	start();
+	start_port(0);
+	/* Stopped: BSY stays until CLO */
 	build(0, 0x25, 0, 1);
 	prd(0, 0x100000, 512);
 	set_px(0, CI, 1);
@@ -486,7 +500,9 @@ int main(void)
 	links();
 	commands();
 	queued();
-	errors();
+	failures();
+	nowhere();
+	in_the_middle();
 	messages();
 	cdrom();
 	abused();
