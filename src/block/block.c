@@ -1,9 +1,9 @@
 /*
  * Requests: a queue, worker threads that take from it, and the way of their results to the I/O thread. See block.h.
  *
- * Reads, and writes past the page cache, whose place in a file is known without waiting go to io_uring instead, where the host allows it: the
- * I/O thread starts them without vm->lock, many with one system call, and what the host's page cache has is copied right
- * then. Whatever does not end as it should is done again by a worker, who finds out why.
+ * Reads, and writes past the page cache, whose place in a file is known without waiting go to io_uring instead, where
+ * the host allows it: the I/O thread starts them without vm->lock, many with one system call, and what the host's page
+ * cache has is copied right then. Whatever does not end as it should is done again by a worker, who finds out why.
  *
  * Locks, from the outside in: vm->lock, b->ring_lock (the ring), b->lock (lists). Workers never take vm->lock, and the
  * I/O thread waits for nobody but the ring lock while it works on the ring. What is in flight is counted under vm->lock.

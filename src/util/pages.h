@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Zeroes [start, start + size): what is never used of it takes none of the host's memory, not as part of a large page either. */
+/* Zeroes [start, start + size): what is never used of it takes none of the host's memory, not as part of a large page
+ * either. */
 void pages_make_fresh(void *start, size_t size);
 
 /* Zeroes the pages that lie in it as a whole, and gives their memory back. False, with nothing done: the host does not. No

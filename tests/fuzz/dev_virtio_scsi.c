@@ -1,5 +1,6 @@
 /*
- * A hostile driver for the virtio SCSI controller with a disk and a CD-ROM drive: commands of every kind, resets while they go on.
+ * A hostile driver for the virtio SCSI controller with a disk and a CD-ROM drive: commands of every kind, resets while
+ * they go on.
  */
 #define FUZZ_QUEUES 4
 #include "virtio_fuzz.h"

@@ -23,7 +23,8 @@ static void put(uint64_t at, uint64_t v, unsigned bytes)
 		image[at++] = (uint8_t)(v >> 8 * bytes);
 }
 
-/* Clusters: header with the table of snapshots behind it, table of reference counts, a block of them, level 1, level 2, three of data (one compressed). */
+/* Clusters: header with the table of snapshots behind it, table of reference counts, a block of them, level 1, level 2,
+ * three of data (one compressed). */
 static void make_image(bool version_3)
 {
 	memset(image, 0, sizeof image);
