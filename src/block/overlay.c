@@ -1,5 +1,5 @@
 /*
- * Writes that are forgotten: an image whose changes go to a nameless temporary file ($TMPDIR, else /var/tmp) that is
+ * Writes that are forgotten: an image whose changes go to a nameless temporary file ($TMPDIR, else /var/tmp or /tmp) that is
  * gone with the process, over a base that is only read. A bit for each sector says where it is, so no write ever has
  * to be completed with what lies around it. See image.h for threads.
  *
@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,7 +147,22 @@ static const struct image_ops overlay_ops = {
 	.close = overlay_close,
 };
 
-/* A temporary file without a name, as an image. NULL: errno. */
+/* A file without a name. -1 and errno. */
+static int nameless_in(const char *dir)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	char name[PATH_MAX];
+
+	if (fd >= 0 || errno != EOPNOTSUPP || snprintf(name, sizeof name, "%s/ringside-XXXXXX", dir) >= (int)sizeof name)
+		return fd;
+	/* A file system that knows none: overlayfs before Linux 6.1, which containers have. */
+	fd = mkostemp(name, O_CLOEXEC);
+	if (fd >= 0)
+		unlink(name);
+	return fd;
+}
+
+/* As an image. NULL: errno. */
 static struct image *open_temporary(void)
 {
 	const char *dir = getenv("TMPDIR");
@@ -154,7 +170,9 @@ static struct image *open_temporary(void)
 	struct image *file;
 	int fd;
 
-	fd = open(dir && *dir ? dir : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	fd = nameless_in(dir && *dir ? dir : "/var/tmp");
+	if (fd < 0 && !(dir && *dir))
+		fd = nameless_in("/tmp");
 	if (fd < 0)
 		return NULL;
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);

@@ -38,6 +38,8 @@ static const char *limit_of(int err)
 		return " (ulimit -v, ulimit -d, sysctl vm.overcommit_memory)";
 	case -EMFILE:
 		return " (ulimit -n)";
+	case -EAGAIN: /* threads */
+		return " (ulimit -u, a container's limit of processes)";
 	case -EFBIG:
 		return " (ulimit -f)";
 	default:
@@ -286,7 +288,12 @@ static void start_vcpus(struct vm *vm)
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		struct vcpu *v = vm->vcpu[i];
 
-		if (pthread_create(&v->thread, NULL, vcpu_main, v) != 0) {
+		int r = pthread_create(&v->thread, NULL, vcpu_main, v);
+
+		if (r != 0) {
+			if (!vm->report && asprintf(&vm->report, "vCPU %u: no thread can be started: %s%s\n", i, strerror(r),
+						    limit_of(-r)) < 0)
+				vm->report = NULL;
 			vm_stop(vm, VM_ERROR);
 			return;
 		}
