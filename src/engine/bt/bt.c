@@ -353,6 +353,12 @@ static enum x run_insn(struct cpu *cpu, unsigned *insns, bool *partial)
 	return x;
 }
 
+/* The instruction of a block that it was left at by a link. */
+static unsigned link_insn(const struct bt *bt, uint32_t id, uint32_t code)
+{
+	return bt->links[bt_block(bt, id)->links + LEAVE_INDEX(code)].insn;
+}
+
 /* What goes on one by one in the middle of a block still belongs to it. */
 static enum x run_block(struct bt *bt, uint32_t key, uint32_t id, unsigned *insns, bool *partial)
 {
@@ -362,21 +368,21 @@ static enum x run_block(struct bt *bt, uint32_t key, uint32_t id, unsigned *insn
 	while (id != NO_BLOCK) {
 		code = enter(bt, key, id);
 		enum next next = left(bt, code, &key, &from, &link);
-		unsigned insn = bt->links[bt_block(bt, id)->links + LEAVE_INDEX(code)].insn;
 
 		switch (next) {
 		case NEXT_BLOCK:
 		case NEXT_WINDOW:
+			*insns += link_insn(bt, id, code);
 			if (!(key & KEY_ONE_BY_ONE)) {
-				*insns += insn + 1;
+				(*insns)++;
 				return X_OK;
 			}
-			*insns += insn;
 			id = cache_find(bt, key);
 			break;
 		case NEXT_INTERPRET:
 			/* a branch that faults has its link in the code, anything else its own number */
-			*insns += LEAVE_KIND(code) == LEAVE_BRANCH || LEAVE_KIND(code) == LEAVE_LINK ? insn : LEAVE_INDEX(code);
+			*insns += LEAVE_KIND(code) == LEAVE_BRANCH || LEAVE_KIND(code) == LEAVE_LINK ?
+					  link_insn(bt, id, code) : LEAVE_INDEX(code);
 			id = NO_BLOCK;
 			break;
 		case NEXT_REQUEST:

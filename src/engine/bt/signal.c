@@ -77,13 +77,14 @@ static bool on_fault(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
 	struct bt *bt = running;
+	uint64_t address = (uint64_t)(uintptr_t)info->si_addr, empty = 0;
 	uint32_t offset, id;
-	uint64_t empty;
 
 	if (!bt || !in_cache(bt, uc, &offset))
 		return false;
-	empty = sig == SIGSEGV ? return_stack_of(bt, (uint64_t)(uintptr_t)info->si_addr) : 0;
-	if (empty) { /* the return stack is full: the instruction pushes again, into an empty one */
+	if (sig == SIGSEGV && address == (uint64_t)uc->uc_mcontext.gregs[REG_RSP] - 8)
+		empty = return_stack_of(bt, address);
+	if (empty) { /* a push finds the return stack full: it is done again, into an empty one */
 		uc->uc_mcontext.gregs[REG_RSP] = (greg_t)empty;
 		return true;
 	}
@@ -92,7 +93,7 @@ static bool on_fault(int sig, siginfo_t *info, void *context)
 		return false;
 	if (uc->uc_mcontext.gregs[REG_TRAPNO] == VEC_PF) {
 		if (sig == SIGSEGV) /* SIGBUS: the host has no memory for a page that there is */
-			tell_stray(bt, id, offset, (uint64_t)(uintptr_t)info->si_addr);
+			tell_stray(bt, id, offset, address);
 		return false;
 	}
 	uc->uc_mcontext.gregs[REG_RCX] = LEAVE_CODE(LEAVE_INTERPRET, insn_at(bt, bt_block(bt, id), offset), 0);
