@@ -17,6 +17,7 @@
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
 #include "mem/memory.h"
+#include "util/pages.h"
 
 #define PAT_RESET 0x0007040600070406ull
 #define MISC_ENABLE_RESET (1ull << 0 | 1ull << 11 | 1ull << 12) /* fast strings; no BTS, no PEBS */
@@ -29,8 +30,9 @@ int cpu_init(struct cpu *cpu, struct memory *memory, const struct cpu_env *env, 
 {
 	int err;
 
-	/* All but the translator's own tables, of which most are never touched; mmu_flush makes tlb_wide. */
-	memset(cpu, 0, offsetof(struct cpu, branch_cache));
+	/* All but the translator's own tables; mmu_flush makes tlb_wide. Most of the large ones is never touched. */
+	memset(cpu, 0, offsetof(struct cpu, tlb));
+	pages_make_fresh(cpu->tlb, sizeof(cpu->tlb));
 	memset(cpu->engine_word, 0, sizeof(cpu->engine_word));
 	cpu->memory = memory;
 	cpu->env = env;

@@ -109,7 +109,8 @@ void mmu_flush(struct cpu *cpu, bool global_too)
 				tlb->large[half][fetch] = (struct tlb_large_range){.base = 1};
 	tlb->ready = true;
 	for (unsigned n = 0; n < TLB_CONTEXTS; n++)
-		tlb->context[n].generation = 0;
+		if (tlb->context[n].generation) /* or the page stays untouched */
+			tlb->context[n].generation = 0;
 	tlb->context[tlb->current].generation = ++tlb->generations;
 	tlb->context[tlb->current].pcid = cpu->cr4 & CR4_PCIDE ? (uint16_t)(cpu->cr3 & 0xfff) : 0;
 	cpu->tlb_flushes++;

@@ -299,13 +299,23 @@ static bool run_once(struct kvm_vcpu *k, struct exit *exit)
 	return handle(k, exit);
 }
 
+/* Asked once a thread. */
+static pid_t own_tid(void)
+{
+	static _Thread_local pid_t tid;
+
+	if (!tid)
+		tid = (pid_t)syscall(SYS_gettid);
+	return tid;
+}
+
 void kvm_engine_run(struct cpu *cpu, struct exit *exit)
 {
 	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
 
 	*exit = (struct exit){ .reason = EXIT_REQUEST };
 	tell_cr8(k, cpu->tpr_class);
-	__atomic_store_n(&k->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+	__atomic_store_n(&k->tid, own_tid(), __ATOMIC_SEQ_CST);
 	if (cpu->state_away && cpu->io.count) {
 		io_answer(k, cpu->io.access[cpu->io.count - 1].value);
 		cpu->io.count = cpu->io.next = 0;
@@ -364,7 +374,7 @@ void kvm_engine_kick(struct cpu *cpu)
 	__atomic_fetch_or(&cpu->request, REQUEST_EXIT, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	tid = __atomic_load_n(&k->tid, __ATOMIC_SEQ_CST);
-	if (tid && tid != (pid_t)syscall(SYS_gettid))
+	if (tid && tid != own_tid())
 		syscall(SYS_tgkill, getpid(), tid, SIGNAL_KICK_KVM);
 }
 
