@@ -53,12 +53,21 @@ guest_kill() {
 
 guest_send() { printf '%s\n' "$1" >&7; }
 
+# waited BEGIN SECONDS: is it so long since BEGIN? Longer where the host has more to do than it has processors: a machine that
+# hangs is still found.
+waited() {
+	local load rest
+	[ $((SECONDS - $1)) -ge "$2" ] || return 1
+	read -r load rest </proc/loadavg
+	[ $((SECONDS - $1)) -ge $(($2 * (1 + ${load%.*} / $(nproc)))) ]
+}
+
 # guest_expect PATTERN SECONDS [TIMES]: waits until the output has the pattern (in TIMES lines).
 guest_expect() {
-	local end=$((SECONDS + $2)) times=${3:-1}
+	local begin=$SECONDS times=${3:-1}
 	while [ "$(grep -acE -- "$1" "$log")" -lt "$times" ]; do
 		kill -0 "$guest_pid" 2>/dev/null || { sleep 0.1; [ "$(grep -acE -- "$1" "$log")" -ge "$times" ]; return; }
-		[ $SECONDS -lt $end ] || return 1
+		! waited "$begin" "$2" || return 1
 		sleep 0.1
 	done
 }
@@ -75,9 +84,9 @@ guest_tag=0
 
 # guest_wait SECONDS: waits for its end; the status is in $status.
 guest_wait() {
-	local end=$((SECONDS + $1))
+	local begin=$SECONDS
 	while kill -0 "$guest_pid" 2>/dev/null; do
-		[ $SECONDS -lt $end ] || { status=timeout; guest_kill; return 1; }
+		! waited "$begin" "$1" || { status=timeout; guest_kill; return 1; }
 		sleep 0.1
 	done
 	wait "$guest_pid"
