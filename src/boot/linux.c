@@ -25,8 +25,6 @@ enum {
 	RAMDISK_SIZE = 0x21c,
 	CMD_LINE_PTR = 0x228,
 	INITRD_ADDR_MAX = 0x22c,
-	KERNEL_ALIGNMENT = 0x230,
-	RELOCATABLE = 0x234,
 	XLOADFLAGS = 0x236,
 	CMDLINE_SIZE = 0x238,
 	PREF_ADDRESS = 0x258,
@@ -78,18 +76,10 @@ static bool fits(const struct loader *l, uint64_t base, uint64_t room)
 	return memory_offset(l->memory, base, room) != MEMORY_NOT_RAM && base + room <= l->memory->low;
 }
 
-/* Chooses the load address: the preferred one, or the lowest possible one if that does not fit. */
+/* The preferred load address, or none: a relocatable kernel that lies below it moves there itself (boot protocol, pref_address). */
 static int linux_place(struct loader *l, const uint8_t *head, struct linux_image *k)
 {
-	bool relocatable = k->version >= 0x205 && head[RELOCATABLE];
-	uint64_t align = relocatable ? get32(head + KERNEL_ALIGNMENT) : 0;
-
 	k->base = k->version >= 0x20a ? get64(head + PREF_ADDRESS) : LOAD_ADDRESS;
-	if (relocatable && (align == 0 || (align & (align - 1)) || align > 1u << 30))
-		return loader_fail(l, "%s: not a kernel: alignment of %#llx", l->kernel.path,
-				   (unsigned long long)align);
-	if (!fits(l, k->base, k->room) && relocatable)
-		k->base = (LOAD_ADDRESS + align - 1) & ~(align - 1);
 	if (k->base < LOAD_ADDRESS || !fits(l, k->base, k->room))
 		return loader_fail(
 			l, "%s: kernel does not fit in memory: it needs %llu MiB from %#llx, guest memory is %llu MiB",

@@ -200,9 +200,11 @@ static void linux_protocols(void)
 	CHECK_EQ(at(cpu.gpr[RSI] + 0x218, 8), 0);
 	stop();
 
-	/* 32-bit, and moved down because the preferred address is behind the end of memory. */
+	/* 32-bit. Where the preferred address is behind the end of memory the kernel would move there. */
 	start(8 * MIB, 100);
 	linux_image(false);
+	CHECK(load(sizeof image, true, NULL) < 0 && strstr(error, "does not fit"));
+	put(0x258, 0x200000, 8);
 	CHECK_EQ(load(sizeof image, true, "console=ttyS0 x"), 0);
 	CHECK_EQ(cpu.rip, 0x200000);
 	CHECK_EQ(cpu.cr0 & (CR0_PG | CR0_PE), CR0_PE);
@@ -210,18 +212,18 @@ static void linux_protocols(void)
 	CHECK(pattern_at(0x200000, KERNEL_MAX - 5 * 512));
 	check_segments(0x00cf9b000000ffff);
 	check_zero_page(cpu.gpr[RSI], 100, 8 * MIB);
-	put(0x234, 0, 1); /* not relocatable */
-	CHECK(load(sizeof image, true, NULL) < 0 && strstr(error, "does not fit"));
 	stop();
 
 	/* The initrd keeps clear of all that the kernel needs, to the page. */
 	start(8 * MIB, 8 * MIB - 0x380000);
 	linux_image(true);
+	put(0x258, 0x200000, 8);
 	CHECK_EQ(load(sizeof image, true, ""), 0);
 	CHECK_EQ(at(cpu.gpr[RSI] + 0x218, 4), 0x380000);
 	stop();
 	start(8 * MIB, 8 * MIB - 0x380000 + 1);
 	linux_image(true);
+	put(0x258, 0x200000, 8);
 	CHECK(load(sizeof image, true, "") < 0 && strstr(error, "initrd"));
 	stop();
 }
