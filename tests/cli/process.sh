@@ -20,7 +20,7 @@ ends() {
 	local name=$1 status=$2 pattern=$3 image=$4 engine got
 	shift 4
 	for engine in $engines; do
-		timeout 20 "$ringside" run --kernel "$image" --memory 64M --engine "$engine" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+		timeout 120 "$ringside" run --kernel "$image" --memory 64M --engine "$engine" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
 		got=$?
 		if [ $got = "$status" ] && grep -qE -- "$pattern" "$tmp/err" || { [ $got = "$status" ] && [ -z "$pattern" ] && [ ! -s "$tmp/err" ]; }; then
 			result ok "$name, $engine"
@@ -42,7 +42,7 @@ ends "off the end of memory" 4 'triple fault' "$tmp/end"
 ends "--stats" 0 '^statistics: ' "$tmp/off" --stats
 
 # --engine auto says in one line what it takes, and why not KVM; --engine kvm then refuses with the same reason.
-timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M >/dev/null 2>"$tmp/err" </dev/null
+timeout 120 "$ringside" run --kernel "$tmp/off" --memory 64M >/dev/null 2>"$tmp/err" </dev/null
 if [ $? = 0 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -qE '^ringside: engine [a-z]+( \(not kvm: .*\))?$' "$tmp/err"; then
 	result ok "--engine auto is the default and says so"
 else
@@ -110,9 +110,9 @@ echo hello >"$tmp/data"
 echoed "stdin and stdout are pipes" "$tmp/data"
 head -c 20000 "$kernel" >"$tmp/data"
 echoed "20000 bytes of any kind through the serial line and back" "$tmp/data"
-timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M <&- >"$tmp/out" 2>&1
+timeout 120 "$ringside" run --kernel "$tmp/off" --memory 64M <&- >"$tmp/out" 2>&1
 [ $? = 0 ] && result ok "stdin is closed" || result not-ok "stdin is closed"
-timeout 20 "$ringside" run --kernel "$tmp/off" --memory 64M </dev/null >&- 2>/dev/null
+timeout 120 "$ringside" run --kernel "$tmp/off" --memory 64M </dev/null >&- 2>/dev/null
 [ $? = 0 ] && result ok "stdout is closed from the start" || result not-ok "stdout is closed from the start"
 
 # What the parent left open is closed, but for what the command line names; what it closed is open.
@@ -127,7 +127,7 @@ wait $pid
 [ $? = 143 ] && [ "$(echo $got | sed -E 's/ (5|7):[^ ]*//g')" = "1:/dev/null 2:/dev/null 6:eight 8:eight 100:" ] &&
 	[[ "$got" != *5:eight* && "$got" != *7:eight* ]] && result ok "descriptors that were inherited" ||
 	{ result not-ok "descriptors that were inherited"; echo "# $got"; }
-timeout 20 bash -c '"$1" run --kernel "$2" --memory 64M </dev/null 2>/dev/null; echo $? >"$3"' - "$ringside" "$tmp/chatter" "$tmp/status" |
+timeout 120 bash -c '"$1" run --kernel "$2" --memory 64M </dev/null 2>/dev/null; echo $? >"$3"' - "$ringside" "$tmp/chatter" "$tmp/status" |
 	head -n 3 >"$tmp/out"
 [ "$(cat "$tmp/status")" = 141 ] && [ "$(wc -l <"$tmp/out")" = 3 ] && result ok "the reader of stdout goes away" ||
 	result not-ok "the reader of stdout goes away"

@@ -152,12 +152,22 @@ printed() {
 	return 1
 }
 
-# The server, ready when this returns, and gone when that does.
-serve() { qemu-nbd --fork --pid-file="$tmp/nbd.pid" -f raw -t "$@" "$tmp/served.img" >"$tmp/nbd.err" 2>&1; }
+# The server, ready when this returns, and gone when that does. (On a busy machine a qemu-nbd may be gone again at once,
+# without a word, and one that has only just begun overhears SIGTERM.)
+serve() {
+	local i
+	for i in 1 2 3; do
+		qemu-nbd --fork --pid-file="$tmp/nbd.pid" -f raw -t "$@" "$tmp/served.img" >"$tmp/nbd.err" 2>&1
+		sleep 0.2
+		kill -0 "$(cat "$tmp/nbd.pid" 2>/dev/null)" 2>/dev/null && return
+		echo "no server at the ${i}th try" >>"$tmp/nbd.err"
+	done
+	return 1
+}
 stop_serving() {
 	local pid
-	pid=$(cat "$tmp/nbd.pid" 2>/dev/null) && kill "$pid" 2>/dev/null
-	while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+	pid=$(cat "$tmp/nbd.pid" 2>/dev/null)
+	while [ -n "$pid" ] && kill "$pid" 2>/dev/null; do sleep 0.2; done
 	rm -f "$tmp/nbd.pid"
 }
 

@@ -16,7 +16,7 @@ guest_start --engine "$engine" --memory 1G --boot n --net "user,tftp=$tmp/tftp,b
 end=$((SECONDS + 300)) found=1
 until [ $found = 0 ] || [ $SECONDS -ge $end ]; do
 	sleep 3
-	timeout 20 "$ringside" screenshot "unix:$tmp/vnc" "$tmp/installer.png" 2>"$tmp/err" &&
+	timeout 120 "$ringside" screenshot "unix:$tmp/vnc" "$tmp/installer.png" 2>"$tmp/err" &&
 		tests/pc/picture_text.py "$tmp/installer.png" "$tmp/font.bgf" >"$log" 2>>"$tmp/err" &&
 		grep -q 'Select a language' "$log" && grep -qE '^ *English +- +English' "$log"
 	found=$?

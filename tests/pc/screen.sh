@@ -7,7 +7,7 @@ screen_picture() {
 	local size='' bytes=0
 	for _ in $(seq 30); do
 		rm -f "$tmp/screen.png"
-		timeout 20 "$ringside" screenshot "unix:$tmp/vnc" "$tmp/screen.png" 2>"$tmp/screenshot.err" &&
+		timeout 120 "$ringside" screenshot "unix:$tmp/vnc" "$tmp/screen.png" 2>"$tmp/screenshot.err" &&
 			size=$(screen_size "$tmp/screen.png") bytes=$(stat -c %s "$tmp/screen.png")
 		[ "$size" = "$2" ] && [ "$bytes" -ge "$3" ] && break
 		sleep 1
