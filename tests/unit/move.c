@@ -383,8 +383,8 @@ static void kvm_alone(void)
 {
 	const struct engine *two[] = {&engine_kvm, &engine_interp};
 
-	moved_nmis("kvm, interp, 2 vCPUs", two, 2, 6);
-	moved_clock("the clock, kvm, interp", two, 2, 6);
+	moved_nmis("kvm, interp, 2 vCPUs", two, 2, 12);
+	moved_clock("the clock, kvm, interp", two, 2, 12);
 	ram_log(&engine_kvm);
 }
 
