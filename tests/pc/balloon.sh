@@ -4,14 +4,21 @@ debian_disk
 debian_start_kernel --balloon 1G --qmp "unix:$tmp/qmp"
 debian_login_prompt && debian_ssh_ready
 check "balloon: Debian with a balloon" $?
-in_debian 60 'modprobe virtio_balloon; head -c 400M /dev/zero >/dev/shm/fill; rm /dev/shm/fill; free -m | sed -n 2p'
 # of the guest's RAM, KiB
 resident() {
 	kill -USR1 "$guest_pid"
 	sleep 2
 	sed -n 's/^ *guest RAM in use *\([0-9]*\) KiB.*/\1/p' "$tmp/err" | tail -n 1
 }
-before=$(resident)
+in_debian 60 'modprobe virtio_balloon; head -c 400M /dev/zero >/dev/shm/fill'
+full=$(resident)
+in_debian 60 'rm /dev/shm/fill'
+for _ in $(seq 30); do
+	before=$(resident)
+	[ $((full - before)) -lt $((300 << 10)) ] || break
+done
+check "balloon: free pages are reported, and go back to the host" "$([ $((full - before)) -ge $((300 << 10)) ]; echo $?)" \
+	"$full KiB with the file, $before without"
 reply=$(python3 tests/qmp_client.py "$tmp/qmp" balloon '{"value": 419430400}' 2>&1)
 check "balloon: a target by QMP" $? "$reply"
 for _ in $(seq 60); do
