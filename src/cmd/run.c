@@ -193,7 +193,7 @@ static int run_guest(struct run *run)
 
 int cmd_run(int argc, char **argv)
 {
-	struct run run = {.signal_fd = -1};
+	static struct run run = {.signal_fd = -1}; /* static: words of its options are nobody's to free */
 	int status, r;
 
 	if (options_parse(&run.options, argc, argv) < 0)
