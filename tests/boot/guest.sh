@@ -65,7 +65,7 @@ waited() {
 # guest_expect PATTERN SECONDS [TIMES]: waits until the output has the pattern (in TIMES lines).
 guest_expect() {
 	local begin=$SECONDS times=${3:-1}
-	while [ "$(grep -acE -- "$1" "$log")" -lt "$times" ]; do
+	until [ "$(grep -acE -- "$1" "$log")" -ge "$times" ]; do
 		kill -0 "$guest_pid" 2>/dev/null || { sleep 0.1; [ "$(grep -acE -- "$1" "$log")" -ge "$times" ]; return; }
 		! waited "$begin" "$2" || return 1
 		sleep 0.1
