@@ -153,13 +153,14 @@ printed() {
 }
 
 # The server, ready when this returns, and gone when that does. (On a busy machine a qemu-nbd may be gone again at once,
-# without a word, and one that has only just begun overhears SIGTERM.)
+# without a word, and one that has only just begun overhears SIGTERM; in a container nobody may wait for the dead.)
+is_alive() { awk '/^State:/ && $2 != "Z" { found = 1 } END { exit !found }' "/proc/$1/status" 2>/dev/null; }
 serve() {
 	local i
 	for i in 1 2 3; do
 		qemu-nbd --fork --pid-file="$tmp/nbd.pid" -f raw -t "$@" "$tmp/served.img" >"$tmp/nbd.err" 2>&1
 		sleep 0.2
-		kill -0 "$(cat "$tmp/nbd.pid" 2>/dev/null)" 2>/dev/null && return
+		is_alive "$(cat "$tmp/nbd.pid" 2>/dev/null)" && return
 		echo "no server at the ${i}th try" >>"$tmp/nbd.err"
 	done
 	return 1
@@ -167,7 +168,7 @@ serve() {
 stop_serving() {
 	local pid
 	pid=$(cat "$tmp/nbd.pid" 2>/dev/null)
-	while [ -n "$pid" ] && kill "$pid" 2>/dev/null; do sleep 0.2; done
+	while [ -n "$pid" ] && is_alive "$pid" && kill "$pid" 2>/dev/null; do sleep 0.2; done
 	rm -f "$tmp/nbd.pid"
 }
 
