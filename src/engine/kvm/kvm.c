@@ -30,7 +30,7 @@ static int probe(char *why, size_t size)
 	int r = kvm_host_open(&host, &reason);
 
 	if (r == 0) {
-		r = kvm_selftest(&test);
+		r = kvm_selftest(host, &test);
 		reason = test.why;
 		if (r == 0 && test.loses_xcr0)
 			kvm_host_loses_xcr0();
@@ -43,7 +43,7 @@ static int probe(char *why, size_t size)
 	return r;
 }
 
-static int set_up_vm(struct kvm_vm *vm)
+int kvm_vm_make(struct kvm_vm *vm, const char **what)
 {
 	uint64_t identity = IDENTITY_MAP;
 	struct kvm_enable_cap quirks = {
@@ -52,15 +52,23 @@ static int set_up_vm(struct kvm_vm *vm)
 	};
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args[0] = 1 };
 
+	*what = "KVM_CREATE_VM";
+	vm->fd = ioctl(vm->host->fd, KVM_CREATE_VM, 0);
+	if (vm->fd < 0)
+		return -errno;
+	*what = "KVM_SET_IDENTITY_MAP_ADDR";
 	if (ioctl(vm->host->fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 &&
 	    ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
 		return -errno;
+	*what = "KVM_SET_TSS_ADDR";
 	if (ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_ADDRESS) < 0)
 		return -errno;
 	/* Behaviour that no processor has; a KVM without the choice keeps it. */
 	ioctl(vm->fd, KVM_ENABLE_CAP, &quirks);
+	*what = "KVM_CAP_EXIT_ON_EMULATION_FAILURE";
 	if (vm->host->exit_on_emulation_failure && ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0)
 		return -errno;
+	*what = "KVM_X86_SET_MSR_FILTER";
 	return kvm_set_msr_filter(vm);
 }
 
@@ -106,8 +114,9 @@ static void *vm_create(struct memory *memory)
 	vm->maps_version = 1; /* never a version: there are no slots yet */
 	pthread_mutex_init(&vm->lock, NULL);
 	hostfault_install();
-	vm->fd = ioctl(host->fd, KVM_CREATE_VM, 0);
-	r = vm->fd < 0 ? -errno : set_up_vm(vm);
+	r = kvm_vm_make(vm, &why);
+	if (r < 0)
+		LOG(LOG_KVM, "%s: %s", why, strerror(-r));
 	if (r == 0)
 		r = kvm_signal_init();
 	if (r < 0) {

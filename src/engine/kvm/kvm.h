@@ -101,6 +101,9 @@ struct kvm_vcpu {
 
 /* host.c: 0, or -errno and why not, one line. Any thread. */
 int kvm_host_open(const struct kvm_host **host, const char **why);
+/* kvm.c: KVM_CREATE_VM and what is set before there are local APICs and vCPUs, by the self-test too: of *vm host is set, fd is
+ * set here (-1: there is none). 0, or -errno with *what: the name of what failed. */
+int kvm_vm_make(struct kvm_vm *vm, const char **what);
 /* By who has run the self-test, before there are VMs. */
 void kvm_host_loses_xcr0(void);
 

@@ -1,6 +1,6 @@
 /*
- * The self-test: a child process makes a small machine by /dev/kvm and runs selftest_guest.S in it; the parent waits
- * as long as it gets on and kills it then, for a KVM that is not fit may never come back from KVM_RUN.
+ * The self-test: a child process makes a small machine, as the engine makes its own, and runs selftest_guest.S in it; the
+ * parent waits for a bounded time and kills it then, for a KVM that is not fit may never come back from KVM_RUN.
  *
  * The child and its machine are gone when kvm_selftest returns. What both share is struct shared and the guest's memory:
  * so the parent knows where the guest hung. To be called while the process has one thread; not by two threads at once.
@@ -8,9 +8,9 @@
  */
 #include "engine/kvm/selftest.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -25,8 +25,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BOUND_US 100000       /* for the guest to get on, of time in which the child could run */
-#define BOUND_WALL_US 3000000 /* in any case, or, if that is more, 20 times what the making of the machine took */
+#include "engine/kvm/kvm.h"
+
+#define BOUND_US 100000       /* for the guest to come to its end, of time in which the child could run */
+#define BOUND_WALL_US 3000000 /* in any case: making a machine is the kernel's work and comes to an end */
+#define EMULATED_TIMES 50     /* for both, where the processor is emulated itself */
+#define TICK_US 10000         /* how often the parent looks; more between two looks is a host that had stopped altogether */
 #define BOUND_KILL_MS 100
 #define CPUID_ENTRIES 256
 #define EXITS_MAX 100
@@ -58,7 +62,8 @@ struct shared {
 struct machine {
 	struct shared *shared;
 	uint8_t *ram;
-	int kvm, vm, vcpu;
+	struct kvm_vm vm;
+	struct kvm_vcpu vcpu;
 	struct kvm_run *run;
 	uint64_t string; /* what came by REP OUTSB so far */
 	unsigned string_len;
@@ -108,9 +113,9 @@ static int set_cpuid(struct machine *m)
 	if (!cpuid)
 		return fails(m, "CPUID", ENOMEM);
 	cpuid->nent = CPUID_ENTRIES;
-	r = call(m, m->kvm, KVM_GET_SUPPORTED_CPUID, cpuid, "KVM_GET_SUPPORTED_CPUID");
+	r = call(m, m->vm.host->fd, KVM_GET_SUPPORTED_CPUID, cpuid, "KVM_GET_SUPPORTED_CPUID");
 	if (r >= 0)
-		r = call(m, m->vcpu, KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2");
+		r = call(m, m->vcpu.fd, KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2");
 	free(cpuid);
 	return r;
 }
@@ -119,14 +124,14 @@ static int set_registers(struct machine *m)
 {
 	struct kvm_regs regs = { .rip = SELFTEST_CODE, .rflags = 2 };
 	struct kvm_sregs sregs;
-	int r = call(m, m->vcpu, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
+	int r = call(m, m->vcpu.fd, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
 
 	if (r < 0)
 		return r;
 	sregs.cs.base = 0;
 	sregs.cs.selector = 0;
-	r = call(m, m->vcpu, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
-	return r < 0 ? r : call(m, m->vcpu, KVM_SET_REGS, &regs, "KVM_SET_REGS");
+	r = call(m, m->vcpu.fd, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
+	return r < 0 ? r : call(m, m->vcpu.fd, KVM_SET_REGS, &regs, "KVM_SET_REGS");
 }
 
 static int create(struct machine *m)
@@ -135,31 +140,22 @@ static int create(struct machine *m)
 		.memory_size = SELFTEST_RAM,
 		.userspace_addr = (uint64_t)m->ram,
 	};
-	uint64_t identity_map = 0xfffbc000;
-	int r, size;
+	const char *what;
+	int r = kvm_vm_make(&m->vm, &what);
 
-	m->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (m->kvm < 0)
-		return fails(m, "/dev/kvm", errno);
-	r = ioctl(m->kvm, KVM_GET_API_VERSION, 0);
-	if (r != KVM_API_VERSION)
-		return fails(m, "it is not the KVM that is known here", EIO);
-	m->vm = r = call(m, m->kvm, KVM_CREATE_VM, NULL, "KVM_CREATE_VM");
+	if (r < 0)
+		return fails(m, what, -r);
+	r = kvm_apics.begin(&m->vm);
+	if (r < 0 && r != -EOPNOTSUPP)
+		return fails(m, "local APICs in the kernel", -r);
+	m->ram[SELFTEST_HAS_APIC] = m->vm.apics;
+	r = call(m, m->vm.fd, KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION");
 	if (r < 0)
 		return r;
-	/* Intel's processors want room for what real mode is made of; others do not mind. */
-	ioctl(m->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
-	ioctl(m->vm, KVM_SET_TSS_ADDR, 0xfffbd000);
-	r = call(m, m->vm, KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION");
+	m->vcpu.fd = r = call(m, m->vm.fd, KVM_CREATE_VCPU, NULL, "KVM_CREATE_VCPU");
 	if (r < 0)
 		return r;
-	m->vcpu = r = call(m, m->vm, KVM_CREATE_VCPU, NULL, "KVM_CREATE_VCPU");
-	if (r < 0)
-		return r;
-	size = call(m, m->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL, "KVM_GET_VCPU_MMAP_SIZE");
-	if (size < (int)sizeof(*m->run))
-		return fails(m, "KVM_GET_VCPU_MMAP_SIZE", EINVAL);
-	m->run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
+	m->run = mmap(NULL, m->vm.host->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu.fd, 0);
 	if (m->run == MAP_FAILED)
 		return fails(m, "mmap of a vCPU", errno);
 	r = set_cpuid(m);
@@ -179,6 +175,14 @@ static int goes_wrong(struct machine *m, const char *how)
 
 	snprintf(what, sizeof(what), "guests go wrong in %s%s", step_name(m->ram), how);
 	return fails(m, what, EIO);
+}
+
+static int message(struct machine *m)
+{
+	const struct apic_msi msi = { .address = 0xfee00000, .data = SELFTEST_VECTOR_MSI };
+	int r = m->vm.apics ? kvm_apics.message(&m->vm, &msi) : 0;
+
+	return r < 0 ? fails(m, "KVM_SIGNAL_MSI", -r) : r > 0 ? 0 : goes_wrong(m, ": nobody takes a message");
 }
 
 /* 1: the guest says that it is done. */
@@ -206,6 +210,8 @@ static int port(struct machine *m)
 		m->run->request_interrupt_window = 1;
 		return 0;
 	}
+	if (!in && m->run->io.port == SELFTEST_PORT_MSI)
+		return message(m);
 	if (!in && m->run->io.port == SELFTEST_PORT_EXIT)
 		return 0;
 	if (!in && m->run->io.port == SELFTEST_PORT_DONE)
@@ -234,7 +240,9 @@ static int interrupt(struct machine *m, unsigned vector)
 
 	if (!m->run->ready_for_interrupt_injection || !m->run->if_flag)
 		return goes_wrong(m, ": no interrupt can be sent");
-	return call(m, m->vcpu, KVM_INTERRUPT, &irq, "KVM_INTERRUPT");
+	if (m->vm.apics)
+		return kvm_apic_extint(&m->vcpu, (uint8_t)vector) ? 0 : goes_wrong(m, ": no interrupt can be sent");
+	return call(m, m->vcpu.fd, KVM_INTERRUPT, &irq, "KVM_INTERRUPT");
 }
 
 static int exited(struct machine *m)
@@ -247,6 +255,8 @@ static int exited(struct machine *m)
 	case KVM_EXIT_MMIO:
 		return memory_io(m);
 	case KVM_EXIT_HLT:
+		if (m->vm.apics)
+			break;
 		return interrupt(m, SELFTEST_VECTOR_HLT);
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		if (!m->window_wanted)
@@ -270,11 +280,12 @@ static int exited(struct machine *m)
 static int judge(struct machine *m)
 {
 	struct kvm_regs regs;
-	int r = call(m, m->vcpu, KVM_GET_REGS, &regs, "KVM_GET_REGS");
+	int r = call(m, m->vcpu.fd, KVM_GET_REGS, &regs, "KVM_GET_REGS");
 
 	if (r < 0)
 		return r;
-	if (*(uint64_t *)(m->ram + SELFTEST_COUNTS) != SELFTEST_EVENTS || regs.r14 != SELFTEST_MAGIC ||
+	if (*(uint64_t *)(m->ram + SELFTEST_COUNTS) != SELFTEST_EVENTS ||
+	    *(uint64_t *)(m->ram + SELFTEST_APIC_COUNTS) != (m->vm.apics ? SELFTEST_APIC_EVENTS : 0) || regs.r14 != SELFTEST_MAGIC ||
 	    m->string != SELFTEST_STRING || !m->out_seen || !m->read_seen || !m->write_seen)
 		return goes_wrong(m, ": other results");
 	return 0;
@@ -285,7 +296,7 @@ static int run_guest(struct machine *m)
 	int r;
 
 	for (unsigned n = 0; n < EXITS_MAX; n++) {
-		r = ioctl(m->vcpu, KVM_RUN, 0);
+		r = ioctl(m->vcpu.fd, KVM_RUN, 0);
 		if (r < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (r < 0) {
@@ -305,11 +316,13 @@ static int run_guest(struct machine *m)
 	return goes_wrong(m, ": too many exits");
 }
 
-static _Noreturn void child(struct shared *shared, uint8_t *ram)
+static _Noreturn void child(const struct kvm_host *host, struct shared *shared, uint8_t *ram)
 {
-	struct machine m = { .shared = shared, .ram = ram };
+	static struct machine m;
 	int r;
 
+	m = (struct machine){ .shared = shared, .ram = ram, .vm.host = host };
+	m.vcpu.vm = &m.vm;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	r = create(&m);
 	shared->created = true;
@@ -344,32 +357,32 @@ static uint64_t waited_us(pid_t pid)
 	return waited / 1000;
 }
 
-/* Waits for the child's end; false: it hangs or takes too long, and is killed. Making a machine is the kernel's work and
- * comes to an end; it also says how slow this host is (an emulated one may want more than BOUND_US for the like). */
-static bool await(pid_t pid, const volatile struct shared *shared, const volatile uint8_t *ram)
+/* QEMU's TCG says so in CPUID: under it an exit takes a thousand times as long. */
+static bool emulated(void)
+{
+	unsigned eax, name[3];
+
+	__cpuid(0x40000000, eax, name[0], name[1], name[2]);
+	return memcmp(name, "TCGTCGTCGTCG", sizeof(name)) == 0;
+}
+
+/* Waits for the child's end; false: it hangs or takes too long, and is killed. */
+static bool await(pid_t pid, const volatile struct shared *shared)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
-	uint64_t start = now_us(), now = start, since = start, waited = 0, bound = BOUND_WALL_US;
-	uint64_t wall = BOUND_WALL_US;
-	unsigned seen = 0, progress;
+	uint64_t start = now_us(), now = start, waited = 0, used = 0, times = emulated() ? EMULATED_TIMES : 1;
 	bool ended = false;
 
-	while (fd >= 0 && !ended && now - start < wall && now - since < bound + waited_us(pid) - waited) {
-		ended = poll(&poll_fd, 1, 10) == 1;
-		now = now_us();
-		progress = shared->created + shared->exits + ram[SELFTEST_STEP];
-		if (progress == seen)
-			continue;
-		if (!seen) {
-			uint64_t making = now - start;
+	while (fd >= 0 && !ended && used < times * BOUND_US && now - start < times * BOUND_WALL_US) {
+		uint64_t before = now, waited_before = waited, passed;
 
-			bound = 4 * making > BOUND_US ? 4 * making : BOUND_US;
-			wall = 20 * making > BOUND_WALL_US ? 20 * making : BOUND_WALL_US;
-		}
-		seen = progress;
-		since = now;
+		ended = poll(&poll_fd, 1, TICK_US / 1000) == 1;
+		now = now_us();
 		waited = waited_us(pid);
+		passed = now - before < 2 * TICK_US ? now - before : 2 * TICK_US;
+		if (shared->created && passed > waited - waited_before)
+			used += passed - (waited - waited_before);
 	}
 	if (!ended)
 		kill(pid, SIGKILL);
@@ -381,7 +394,7 @@ static bool await(pid_t pid, const volatile struct shared *shared, const volatil
 	return ended;
 }
 
-int kvm_selftest(struct kvm_selftest *test)
+int kvm_selftest(const struct kvm_host *host, struct kvm_selftest *test)
 {
 	uint64_t start = now_us();
 	uint8_t *memory = mmap(NULL, SELFTEST_RAM + sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -400,11 +413,11 @@ int kvm_selftest(struct kvm_selftest *test)
 	fill_ram(memory);
 	pid = fork();
 	if (pid == 0)
-		child(shared, memory);
+		child(host, shared, memory);
 	if (pid < 0) {
 		shared->result = -errno;
 		snprintf(shared->why, sizeof(shared->why), "self-test: fork: %s", strerror(errno));
-	} else if (!await(pid, shared, memory) && shared->result < 0) { /* else it is the machine's end that takes long */
+	} else if (!await(pid, shared) && shared->result < 0) { /* else it is the machine's end that takes long */
 		shared->result = -ETIMEDOUT;
 		snprintf(shared->why, sizeof(shared->why), "guests hang in %s", step_name(memory));
 	}

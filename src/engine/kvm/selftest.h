@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct kvm_host;
+
 struct kvm_selftest {
 	uint32_t us;      /* microseconds that it took, all in all */
 	uint32_t exits;   /* times that the guest was entered; 0 if it did not come to its end */
@@ -19,11 +21,11 @@ struct kvm_selftest {
 	char why[160];    /* what failed, one line without a newline; "" when nothing did */
 };
 
-/* In a process of its own, whatever KVM does: some milliseconds, and no more than about 100 ms after it has stopped
- * getting on. 0, or -errno with why set: -ENOENT and -EACCES
- * of /dev/kvm itself, -ETIMEDOUT when the guest hung, -EIO when it went wrong. To be called while the process
- * has one thread. */
-int kvm_selftest(struct kvm_selftest *test);
+/* In a process of its own, whatever KVM does: some milliseconds; the guest gets no more than about 100 ms in which it can
+ * run (50 times as long where the processor itself is emulated by QEMU's TCG). The machine is made as the engine makes its
+ * own, with the local APICs in the kernel if KVM has that. 0, or -errno with why set: of what makes the machine, -ETIMEDOUT
+ * when the guest hung, -EIO when it went wrong. To be called while the process has one thread. */
+int kvm_selftest(const struct kvm_host *host, struct kvm_selftest *test);
 #endif
 
 /* Guest-physical memory, 64 KiB: the guest's code runs where it is linear = physical. */
@@ -31,7 +33,9 @@ int kvm_selftest(struct kvm_selftest *test);
 #define SELFTEST_CODE 0x1000  /* two pages, the second one for ring 3 */
 #define SELFTEST_STEP 0x3000  /* a byte: what is being tried; then what the guest counts */
 #define SELFTEST_COUNTS 0x3008
-#define SELFTEST_XCR0 0x3010  /* XCR0 after an exit, where there is XSAVE */
+#define SELFTEST_APIC_COUNTS 0x3010
+#define SELFTEST_XCR0 0x3018  /* XCR0 after an exit, where there is XSAVE */
+#define SELFTEST_HAS_APIC 0x301c /* a byte: the local APIC is in the kernel */
 #define SELFTEST_PML4 0x4000
 #define SELFTEST_PDPT 0x5000
 #define SELFTEST_PD 0x6000
@@ -57,6 +61,7 @@ int kvm_selftest(struct kvm_selftest *test);
 #define SELFTEST_PORT_OUT 0x13
 #define SELFTEST_PORT_INTERRUPT 0x14 /* asks for one as soon as it may be */
 #define SELFTEST_PORT_EXIT 0x15 /* for the exit */
+#define SELFTEST_PORT_MSI 0x16  /* asks for one, at once */
 #define SELFTEST_IN 0x5aa5
 #define SELFTEST_OUT 0x1badcafe
 #define SELFTEST_STRING 0x20676e6972747320 /* sent by REP OUTSB, low byte first */
@@ -65,9 +70,12 @@ int kvm_selftest(struct kvm_selftest *test);
 #define SELFTEST_MAGIC 0x600dc0de
 #define SELFTEST_VECTOR_HLT 0x40
 #define SELFTEST_VECTOR_WINDOW 0x41
+#define SELFTEST_VECTOR_MSI 0x42
+#define SELFTEST_VECTOR_IPI 0x43
 /* Events that the guest counts, a byte each at COUNTS: real-mode INT, protected-mode INT, page faults, SYSCALLs, #GP,
- * INT of ring 3, the two interrupts. */
+ * INT of ring 3, the two interrupts; at APIC_COUNTS the two that only a local APIC in the kernel has. */
 #define SELFTEST_EVENTS 0x0101010101040101
+#define SELFTEST_APIC_EVENTS 0x0101
 
 #define SELFTEST_STEPS(X) \
 	X(SELFTEST_START, 0, "their first instructions") \
@@ -78,8 +86,9 @@ int kvm_selftest(struct kvm_selftest *test);
 	X(SELFTEST_VECTOR, 5, "vector instructions") \
 	X(SELFTEST_PAGING, 6, "paging") \
 	X(SELFTEST_RING3, 7, "ring 3") \
-	X(SELFTEST_INTERRUPTS, 8, "interrupts") \
-	X(SELFTEST_MEMORY_IO, 9, "memory I/O") \
-	X(SELFTEST_END, 10, "its end")
+	X(SELFTEST_APIC, 8, "the local APIC") \
+	X(SELFTEST_INTERRUPTS, 9, "interrupts") \
+	X(SELFTEST_MEMORY_IO, 10, "memory I/O") \
+	X(SELFTEST_END, 11, "its end")
 
 #endif

@@ -209,11 +209,54 @@ after_user:
 	cmpl $0x3333, %ebx
 	jne fail64
 
-	STEP(SELFTEST_INTERRUPTS)
 	movl $SELFTEST_STACK, %esp
+	cmpb $0, SELFTEST_HAS_APIC
+	je 1f
+
+	STEP(SELFTEST_APIC)
+	movl $0x1b, %ecx			/* APIC_BASE: x2APIC mode */
+	rdmsr
+	orl $0xc00, %eax
+	wrmsr
+	xorl %edx, %edx
+	movl $0x80f, %ecx			/* spurious vector: on */
+	movl $0x1ff, %eax
+	wrmsr
+	movl $0x835, %ecx			/* LINT0: the 8259's, for VECTOR_WINDOW */
+	movl $0x700, %eax
+	wrmsr
+	xorl %ebx, %ebx
+	outb %al, $SELFTEST_PORT_MSI
+	nop
+	testl %ebx, %ebx			/* not yet */
+	jnz fail64
+	sti
+	nop
+	cli
+	cmpl $SELFTEST_VECTOR_MSI, %ebx
+	jne fail64
+	sti
+	movl $0x830, %ecx			/* command: to itself */
+	movl $0x40000 | SELFTEST_VECTOR_IPI, %eax
+	wrmsr
+	nop
+	cli
+	cmpl $SELFTEST_VECTOR_IPI, %ebx
+	jne fail64
+	movl $0x83e, %ecx			/* timer: by 1, once, in 0.1 ms */
+	movl $0xb, %eax
+	wrmsr
+	movl $0x832, %ecx
+	movl $SELFTEST_VECTOR_HLT, %eax
+	wrmsr
+	movl $0x838, %ecx
+	movl $100000, %eax
+	wrmsr
+1:
+	STEP(SELFTEST_INTERRUPTS)
 	xorl %ebx, %ebx
 	sti
-	hlt					/* the monitor sends VECTOR_HLT */
+	hlt					/* the monitor sends VECTOR_HLT, or the timer */
 	cmpl $SELFTEST_VECTOR_HLT, %ebx
 	jne fail64
 	cli
@@ -307,10 +350,25 @@ on_user_int:
 on_hlt_vector:
 	incb COUNT(6)
 	movl $SELFTEST_VECTOR_HLT, %ebx
+	cmpb $0, SELFTEST_HAS_APIC
+	jne end_of_interrupt
 	iretq
 on_window_vector:
 	incb COUNT(7)
 	movl $SELFTEST_VECTOR_WINDOW, %ebx
+	iretq
+on_msi_vector:
+	incb SELFTEST_APIC_COUNTS
+	movl $SELFTEST_VECTOR_MSI, %ebx
+	jmp end_of_interrupt
+on_ipi_vector:
+	incb SELFTEST_APIC_COUNTS + 1
+	movl $SELFTEST_VECTOR_IPI, %ebx
+end_of_interrupt:
+	movl $0x80b, %ecx
+	xorl %eax, %eax
+	xorl %edx, %edx
+	wrmsr
 	iretq
 
 	.balign 8
@@ -341,6 +399,8 @@ idt64:	.fill 13 * 2, 8, 0
 	.fill (SELFTEST_VECTOR_HLT - 0x31) * 2, 8, 0
 	GATE(on_hlt_vector, 0x8e00)
 	GATE(on_window_vector, 0x8e00)
+	GATE(on_msi_vector, 0x8e00)
+	GATE(on_ipi_vector, 0x8e00)
 idt64_end:
 idt32:	.fill 0x21, 8, 0
 	.word AT(protected_int), 0x08, 0x8e00, 0
