@@ -19,11 +19,6 @@ function median(key,    n) {
 	return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2
 }
 
-function least_of(key) {
-	sorted(key)
-	return list[1]
-}
-
 function add(key, value) {
 	sample[key, ++count[key]] = value
 }
@@ -117,7 +112,7 @@ function print_rows(of, mean,    i, e, line, ratio, any) {
 }
 
 function print_operations(    i, e, line) {
-	print "\n## Time of one operation: the fastest round (median, slowest)\n"
+	print "\n## Time of one operation: median (fastest to slowest round)\n"
 	print_head("row", 0)
 	for (i = 1; i <= rows; i++) {
 		if (part[row[i]] == "two")
@@ -125,15 +120,15 @@ function print_operations(    i, e, line) {
 		line = ""
 		for (e = 1; e <= engine_count; e++)
 			if ((engine[e], row[i]) in ns)
-				line = line sprintf(" %s (%s, %s) |", time_text(ns[engine[e], row[i]]), \
-					time_text(middle[engine[e], row[i]]), time_text(most[engine[e], row[i]]))
+				line = line sprintf(" %s (%s to %s) |", time_text(ns[engine[e], row[i]]), \
+					time_text(least[engine[e], row[i]]), time_text(most[engine[e], row[i]]))
 		if (line != "")
 			print "| " row[i] " |" line
 	}
 }
 
-# How much longer two processes took than one, in the same machine, each in its fastest round; and in any one round.
-function print_two(    i, e, r, one, two, key, line, name, fastest) {
+# How much longer two processes took than one, in the same machine: the median of the rounds.
+function print_two(    i, e, r, one, two, key, line, name) {
 	print "\n## Two processes on two CPUs: time relative to one process\n"
 	print_head("row", 0)
 	for (i = 1; i <= rows; i++) {
@@ -148,11 +143,8 @@ function print_two(    i, e, r, one, two, key, line, name, fastest) {
 			key = engine[e] " " name " ratio"
 			for (r = 1; r <= count[one]; r++)
 				add(key, sample[two, r] / sample[one, r])
-			if (count[key]) {
-				fastest = least_of(two) / least_of(one)
-				sorted(key)
-				line = line sprintf(" %.2f (%.2f to %.2f) |", fastest, list[1], list[count[key]])
-			}
+			if (count[key])
+				line = line sprintf(" %.2f (%.2f to %.2f) |", median(key), list[1], list[count[key]])
 		}
 		if (line != "")
 			print "| " name " |" line
@@ -213,8 +205,8 @@ END {
 			if (!count[key " inside"])
 				continue
 			by_host_clock[engine[e], row[i]] = differ[engine[e], row[i]] * 2 > count[key " inside"]
-			middle[engine[e], row[i]] = median(key (by_host_clock[engine[e], row[i]] ? " outside" : " inside"))
-			ns[engine[e], row[i]] = list[1]
+			ns[engine[e], row[i]] = median(key (by_host_clock[engine[e], row[i]] ? " outside" : " inside"))
+			least[engine[e], row[i]] = list[1]
 			most[engine[e], row[i]] = list[count[key " inside"]]
 		}
 	if (any["rows"] || any["work"]) {
