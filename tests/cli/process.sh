@@ -96,7 +96,8 @@ timeout -s INT 1 "$ringside" run --kernel "$tmp/halt" --memory 64M >/dev/null 2>
 # Pipes, files, nothing.
 echoed() { # NAME FILE
 	local pid i
-	cat "$2" | "$ringside" run --kernel "$tmp/echo" --memory 64M >"$tmp/copy" 2>/dev/null &
+	: >"$tmp/copy"
+	cat "$2" | "$ringside" run --kernel "$tmp/echo" --memory 64M > >(cat >"$tmp/copy") 2>/dev/null &
 	pid=$!
 	for ((i = 0; i < 600; i++)); do
 		[ "$(stat -c %s "$tmp/copy")" -lt "$(stat -c %s "$2")" ] || break
