@@ -2,8 +2,10 @@
  * The self-test: a child process makes a small machine, as the engine makes its own, and runs selftest_guest.S in it; the
  * parent waits for a bounded time and kills it then, for a KVM that is not fit may never come back from KVM_RUN.
  *
- * The child and its machine are gone when kvm_selftest returns. What both share is struct shared and the guest's memory:
- * so the parent knows where the guest hung. To be called while the process has one thread; not by two threads at once.
+ * What both share is struct shared and the guest's memory: so the parent knows where the guest hung. The child says through a
+ * pipe when it has the result: the kernel takes ten milliseconds and more to take a machine down, which nobody waits for. So the
+ * child may live on for that long; it leaves no zombie, for SIGCHLD has SA_NOCLDWAIT from then on.
+ * To be called while the process has one thread; not by two threads at once.
  * Source: Linux Documentation/virt/kvm/api.rst; the guest's tables by Intel SDM volume 3, 4.5 and 3.4.5.
  */
 #include "engine/kvm/selftest.h"
@@ -21,7 +23,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -316,7 +317,7 @@ static int run_guest(struct machine *m)
 	return goes_wrong(m, ": too many exits");
 }
 
-static _Noreturn void child(const struct kvm_host *host, struct shared *shared, uint8_t *ram)
+static _Noreturn void child(const struct kvm_host *host, struct shared *shared, uint8_t *ram, int done)
 {
 	static struct machine m;
 	int r;
@@ -329,7 +330,7 @@ static _Noreturn void child(const struct kvm_host *host, struct shared *shared, 
 	if (r == 0)
 		r = run_guest(&m);
 	shared->result = r;
-	_exit(0);
+	_exit(write(done, "", 1) != 1); /* if nobody hears, its end does */
 }
 
 static uint64_t now_us(void)
@@ -366,29 +367,27 @@ static bool emulated(void)
 	return memcmp(name, "TCGTCGTCGTCG", sizeof(name)) == 0;
 }
 
-/* Waits for the child's end; false: it hangs or takes too long, and is killed. */
-static bool await(pid_t pid, const volatile struct shared *shared)
+/* Waits until the child is done or has ended; false: it hangs or takes too long, and is killed. */
+static bool await(pid_t pid, int done, const volatile struct shared *shared)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	struct pollfd poll_fd[2] = { { .fd = done, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
 	uint64_t start = now_us(), now = start, waited = 0, used = 0, times = emulated() ? EMULATED_TIMES : 1;
 	bool ended = false;
 
-	while (fd >= 0 && !ended && used < times * BOUND_US && now - start < times * BOUND_WALL_US) {
+	while (!ended && used < times * BOUND_US && now - start < times * BOUND_WALL_US) {
 		uint64_t before = now, waited_before = waited, passed;
 
-		ended = poll(&poll_fd, 1, TICK_US / 1000) == 1;
+		ended = poll(poll_fd, 2, TICK_US / 1000) > 0;
 		now = now_us();
 		waited = waited_us(pid);
 		passed = now - before < 2 * TICK_US ? now - before : 2 * TICK_US;
 		if (shared->created && passed > waited - waited_before)
 			used += passed - (waited - waited_before);
 	}
-	if (!ended)
-		kill(pid, SIGKILL);
-	/* One that cannot even be killed is left to its fate. */
-	if (ended || fd < 0 || poll(&poll_fd, 1, BOUND_KILL_MS) == 1)
-		waitpid(pid, NULL, 0);
+	/* It has its end of the pipe still, so this is its pid. One that cannot even be killed is left to its fate. */
+	if (!ended && kill(pid, SIGKILL) == 0)
+		poll(poll_fd, 2, BOUND_KILL_MS);
 	if (fd >= 0)
 		close(fd);
 	return ended;
@@ -398,7 +397,9 @@ int kvm_selftest(const struct kvm_host *host, struct kvm_selftest *test)
 {
 	uint64_t start = now_us();
 	uint8_t *memory = mmap(NULL, SELFTEST_RAM + sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct sigaction no_zombies = { .sa_handler = SIG_DFL, .sa_flags = SA_NOCLDWAIT };
 	struct shared *shared;
+	int done[2] = { -1, -1 };
 	pid_t pid;
 	int r;
 
@@ -411,16 +412,22 @@ int kvm_selftest(const struct kvm_host *host, struct kvm_selftest *test)
 	shared->result = -EIO;
 	snprintf(shared->why, sizeof(shared->why), "self-test: its process ended");
 	fill_ram(memory);
-	pid = fork();
+	sigaction(SIGCHLD, &no_zombies, NULL);
+	pid = pipe2(done, O_CLOEXEC) < 0 ? -1 : fork();
 	if (pid == 0)
-		child(host, shared, memory);
+		child(host, shared, memory, done[1]);
 	if (pid < 0) {
 		shared->result = -errno;
-		snprintf(shared->why, sizeof(shared->why), "self-test: fork: %s", strerror(errno));
-	} else if (!await(pid, shared) && shared->result < 0) { /* else it is the machine's end that takes long */
+		snprintf(shared->why, sizeof(shared->why), "self-test: no process: %s", strerror(errno));
+	}
+	if (done[1] >= 0)
+		close(done[1]);
+	if (pid > 0 && !await(pid, done[0], shared) && shared->result < 0) {
 		shared->result = -ETIMEDOUT;
 		snprintf(shared->why, sizeof(shared->why), "guests hang in %s", step_name(memory));
 	}
+	if (done[0] >= 0)
+		close(done[0]);
 	r = shared->result;
 	if (r < 0)
 		memcpy(test->why, shared->why, sizeof(test->why));
