@@ -117,7 +117,7 @@ static void take_tick(const struct kvm_vcpu *k, struct apic_state *s)
 	uint64_t period = (uint64_t)s->reg[REG(INITIAL_COUNT)] << shift, left = (uint64_t)s->reg[REG(CURRENT_COUNT)] << shift;
 	uint64_t out = (unsigned __int128)(__builtin_ia32_rdtsc() - k->left) * 1000000 / k->cpu->cpuid->tsc_khz;
 
-	if ((lvt & LVT_TIMER_MODE) == LVT_PERIODIC && !(lvt & LVT_MASKED) && left <= period && period - left < out)
+	if ((lvt & LVT_TIMER_MODE) == LVT_PERIODIC && !(lvt & LVT_MASKED) && period && left <= period && period - left < out)
 		s->reg[REG(IRR) + (lvt & 0xff) / 32] |= 1u << (lvt & 31);
 }
 
