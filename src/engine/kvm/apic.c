@@ -127,6 +127,7 @@ static int get(struct cpu *cpu, struct apic_state *s)
 	struct kvm_lapic_state page;
 	struct kvm_vcpu_events e;
 
+	kvm_end_messages(k->vm);
 	/* Through KVM, if it is here: an INIT, SIPI or NMI may have come since. What KVM does not take stays as it is. */
 	if (!cpu->state_away)
 		cpu->state_away = kvm_state_store(k) == 0;

@@ -142,7 +142,8 @@ int kvm_get_clock(void *engine_vm, uint64_t *ns);
 int kvm_set_clock(void *engine_vm, uint64_t ns);
 int kvm_clock_again(struct kvm_vcpu *k);
 
-/* messages.c: as in struct engine_apics; and before the VM's end. */
+/* messages.c: as in struct engine_apics; and before the local APICs' state is read, or the VM ends: what is on its way has
+ * arrived then. */
 int kvm_message(struct kvm_vm *vm, const struct apic_msi *m);
 int kvm_set_pins(struct kvm_vm *vm, const struct apic_msi *pin, unsigned count);
 void kvm_end_messages(struct kvm_vm *vm);

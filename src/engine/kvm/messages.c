@@ -131,9 +131,26 @@ int kvm_message(struct kvm_vm *vm, const struct apic_msi *m)
 	return taken;
 }
 
+/* What KVM cannot deliver at once it does later, by a work item of its own. Each eventfd that closes waits for its own, and
+ * to take one back by KVM_IRQFD waits for all of these. */
 void kvm_end_messages(struct kvm_vm *vm)
 {
-	for (unsigned i = 0; i < KVM_ROUTES; i++)
-		if (vm->route[i].has_fd)
-			close(vm->route[i].fd);
+	struct kvm_irqfd last = { .flags = KVM_IRQFD_FLAG_DEASSIGN };
+	bool any = false;
+
+	for (unsigned i = 0; i < KVM_ROUTES; i++) {
+		if (!vm->route[i].has_fd)
+			continue;
+		if (any)
+			close((int)last.fd);
+		last.fd = (uint32_t)vm->route[i].fd;
+		last.gsi = KVM_PINS + i;
+		any = true;
+	}
+	memset(vm->route, 0, sizeof(vm->route));
+	if (!any)
+		return;
+	if (ioctl(vm->fd, KVM_IRQFD, &last) < 0)
+		LOG(LOG_KVM, "KVM_IRQFD, the last one: %s", strerror(errno));
+	close((int)last.fd);
 }
