@@ -755,7 +755,33 @@ smc_imm: .long 0
 	jnz 1b
 	cli
 	CHECK4 "I/O APIC: masked", ticks, $0
-	call pit_off
+	/* level-triggered, while the broadcast of EOIs is suppressed: the next one comes when the I/O APIC is told */
+	testl $1 << 24, APIC(0x30)
+	jz 3f
+	movl $0x11ff, APIC(0xf0)
+	call pit_once
+	movl $0, ticks
+	movl $0x8050, 0x10(BX)
+	sti
+1:	cmpl $1, ticks
+	jb 1b
+	mov $100000, %ecx
+1:	dec %ecx
+	jnz 1b
+	cli
+	cmpl $1, ticks
+	jne 2f
+	movl $0x50, 0x40(BX)
+	sti
+1:	cmpl $2, ticks
+	jb 1b
+	cli
+2:	movl $0x10050, 0x10(BX)
+	movl $0x1ff, APIC(0xf0)
+	CHECK4 "I/O APIC: EOI by its own register", ticks, $2
+	jmp 4f
+3:	SAY "ok I/O APIC: EOI by its own register"
+4:	call pit_off
 
 	/* -- x2APIC */
 	cmpb $0, feat_x2apic

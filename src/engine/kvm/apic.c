@@ -22,6 +22,8 @@
 #define MSR_PV_EOI 0x4b564d04u
 #define REG(offset) ((offset) >> 4)
 #define BASE_ENABLE (1u << 11)
+#define SVR 0xf0
+#define SVR_NO_EOI_BROADCAST (1u << 12)
 #define IRR 0x200
 #define LVT_TIMER 0x320
 #define LVT_TIMER_MODE 0x60000u
@@ -151,18 +153,32 @@ static int get(struct cpu *cpu, struct apic_state *s)
 	return 0;
 }
 
+/* One register; false: not known. */
+static bool get_register(struct kvm_vcpu *k, unsigned offset, uint32_t *value)
+{
+	struct kvm_lapic_state page;
+
+	if (ioctl(k->fd, KVM_GET_LAPIC, &page) < 0)
+		return false;
+	memcpy(value, page.regs + offset, sizeof(*value));
+	return true;
+}
+
 static bool lint0(struct cpu *cpu)
 {
 	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
-	struct kvm_lapic_state page;
 	uint32_t lvt;
 
 	if (!(k->apic_base & BASE_ENABLE))
 		return true;
-	if (ioctl(k->fd, KVM_GET_LAPIC, &page) < 0)
-		return false;
-	memcpy(&lvt, page.regs + LVT_LINT0, sizeof(lvt));
-	return !(lvt & LVT_MASKED) && (lvt & LVT_MODE) == LVT_EXTINT;
+	return get_register(k, LVT_LINT0, &lvt) && !(lvt & LVT_MASKED) && (lvt & LVT_MODE) == LVT_EXTINT;
+}
+
+bool kvm_apic_broadcasts_eoi(struct kvm_vcpu *k)
+{
+	uint32_t svr;
+
+	return !get_register(k, SVR, &svr) || !(svr & SVR_NO_EOI_BROADCAST);
 }
 
 const struct engine_apics kvm_apics = {

@@ -133,6 +133,8 @@ extern const struct engine_apics kvm_apics;
 int kvm_apic_store(struct kvm_vcpu *k); /* whether it runs, is halted, waits for a SIPI; after the rest of the state */
 int kvm_apic_load(struct kvm_vcpu *k);  /* before the rest: an INIT or SIPI that has come takes effect */
 bool kvm_apic_extint(struct kvm_vcpu *k, uint8_t vector); /* the 8259's; false: not now */
+/* KVM tells of the end of level-triggered interrupts also where the guest has said that it tells the I/O APIC itself. */
+bool kvm_apic_broadcasts_eoi(struct kvm_vcpu *k);
 int kvm_set_msr(struct kvm_vcpu *k, uint32_t index, uint64_t value, const char *name);
 uint64_t kvm_get_msr(struct kvm_vcpu *k, uint32_t index); /* 0 if there is none */
 

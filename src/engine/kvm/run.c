@@ -231,6 +231,8 @@ static bool handle(struct kvm_vcpu *k, struct exit *exit)
 		exit->reason = EXIT_HLT;
 		return true;
 	case KVM_EXIT_IOAPIC_EOI:
+		if (!kvm_apic_broadcasts_eoi(k))
+			return false;
 		exit->reason = EXIT_EOI;
 		exit->vector = run->eoi.vector;
 		return true;
