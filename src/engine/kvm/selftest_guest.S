@@ -256,7 +256,7 @@ after_user:
 	STEP(SELFTEST_INTERRUPTS)
 	xorl %ebx, %ebx
 	sti
-	hlt					/* the monitor sends VECTOR_HLT, or the timer */
+halt:	hlt					/* the monitor sends VECTOR_HLT, or the timer */
 	cmpl $SELFTEST_VECTOR_HLT, %ebx
 	jne fail64
 	cli
@@ -350,7 +350,10 @@ on_user_int:
 on_hlt_vector:
 	incb COUNT(6)
 	movl $SELFTEST_VECTOR_HLT, %ebx
-	cmpb $0, SELFTEST_HAS_APIC
+	cmpq $AT(halt), (%rsp)			/* QEMU's TCG forgets at an exit that STI was the last instruction: */
+	jne 1f
+	incq (%rsp)				/* the timer came before HLT, and nothing would end that */
+1:	cmpb $0, SELFTEST_HAS_APIC
 	jne end_of_interrupt
 	iretq
 on_window_vector:
