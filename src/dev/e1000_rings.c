@@ -171,9 +171,9 @@ static void emit_large(struct e1000 *d, bool last)
 	if (c->ip_start + 20u > c->header_len || d->len <= c->header_len)
 		return;
 	if (ip[0] >> 4 == 4)
-		net_put16(ip + IP4_TOTAL_LENGTH, d->len - c->ip_start);
+		put_be16(ip + IP4_TOTAL_LENGTH, d->len - c->ip_start);
 	else
-		net_put16(ip + IP6_PAYLOAD_LENGTH, d->len - c->ip_start - IP6_HEADER);
+		put_be16(ip + IP6_PAYLOAD_LENGTH, d->len - c->ip_start - IP6_HEADER);
 	if (!net_parse(p, d->len, &h) || h.fragment || h.protocol != (c->tcp ? PROTOCOL_TCP : PROTOCOL_UDP) ||
 	    h.l4 + (c->tcp ? 20u : 8u) > c->header_len) {
 		LOG(LOG_NET, "e1000: a packet to be segmented that cannot be");
@@ -188,7 +188,7 @@ static void emit_large(struct e1000 *d, bool last)
 	if (c->tcp && !last)
 		p[h.l4 + TCP_FLAGS] &= (uint8_t)~TCP_FIN_PSH;
 	if (!c->tcp)
-		net_put16(p + h.l4 + UDP_LENGTH, h.end - h.l4);
+		put_be16(p + h.l4 + UDP_LENGTH, h.end - h.l4);
 	unsigned segments = (payload + c->mss - 1) / c->mss;
 	emit(d, d->len, segments, (struct net_offload){
 		.flags = NET_NEEDS_CSUM,
@@ -206,10 +206,10 @@ static void emit_large(struct e1000 *d, bool last)
 	 * does, at and behind the first segment's headers: those are the same bytes. */
 	if (c->tcp) {
 		p[h.l4 + TCP_FLAGS] = flags & 0x7f; /* CWR is for the first segment */
-		net_put32(p + h.l4 + TCP_SEQUENCE, net_get32(p + h.l4 + TCP_SEQUENCE) + payload);
+		put_be32(p + h.l4 + TCP_SEQUENCE, be32(p + h.l4 + TCP_SEQUENCE) + payload);
 	}
 	if (h.ip4)
-		net_put16(ip + IP4_ID, (net_get16(ip + IP4_ID) + segments) & 0xffff);
+		put_be16(ip + IP4_ID, (be16(ip + IP4_ID) + segments) & 0xffff);
 	d->len = c->header_len;
 }
 
@@ -258,8 +258,8 @@ static void insert_tag(struct e1000 *d, uint16_t tag)
 	if (d->len < NET_ETHERNET_HEADER || d->len + VLAN_SIZE > sizeof d->packet)
 		return;
 	memmove(d->packet + ADDRESSES + VLAN_SIZE, d->packet + ADDRESSES, d->len - ADDRESSES);
-	net_put16(d->packet + ADDRESSES, e1000_get(d, VET) & 0xffff);
-	net_put16(d->packet + ADDRESSES + 2, tag);
+	put_be16(d->packet + ADDRESSES, e1000_get(d, VET) & 0xffff);
+	put_be16(d->packet + ADDRESSES + 2, tag);
 	d->len += VLAN_SIZE;
 }
 
@@ -403,8 +403,8 @@ static bool wanted(const struct e1000 *d, const uint8_t *frame, bool *inexact)
 	const uint8_t *mac = frame;
 
 	*inexact = false;
-	if ((rctl & RCTL_VFE) && net_get16(frame + ADDRESSES) == (e1000_get(d, VET) & 0xffff)) {
-		unsigned vlan = net_get16(frame + ADDRESSES + 2) & 0xfff;
+	if ((rctl & RCTL_VFE) && be16(frame + ADDRESSES) == (e1000_get(d, VET) & 0xffff)) {
+		unsigned vlan = be16(frame + ADDRESSES + 2) & 0xfff;
 
 		if (!(e1000_get(d, VFTA + vlan / 32 * 4) >> vlan % 32 & 1))
 			return false;
@@ -521,7 +521,7 @@ static bool nic_receive(void *nic, const struct net_frame *f)
 		memset(d->received + len, 0, FRAME_MIN - len);
 		len = FRAME_MIN;
 	}
-	bool tagged = net_get16(d->received + ADDRESSES) == (e1000_get(d, VET) & 0xffff);
+	bool tagged = be16(d->received + ADDRESSES) == (e1000_get(d, VET) & 0xffff);
 	if (!(rctl & RCTL_LPE) && len > FRAME_LIMIT - FCS_SIZE + (tagged ? VLAN_SIZE : 0)) {
 		e1000_count(d, ROC, 1);
 		return true;
@@ -530,7 +530,7 @@ static bool nic_receive(void *nic, const struct net_frame *f)
 		return true;
 	status = checksum_status(d, &f->offload, len) | (inexact ? RXD_PIF : 0);
 	if (tagged && (e1000_get(d, CTRL) & CTRL_VME)) {
-		special = net_get16(d->received + ADDRESSES + 2);
+		special = be16(d->received + ADDRESSES + 2);
 		memmove(d->received + ADDRESSES, d->received + ADDRESSES + VLAN_SIZE, len - ADDRESSES - VLAN_SIZE);
 		len -= VLAN_SIZE;
 		status |= RXD_VP;

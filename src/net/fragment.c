@@ -91,7 +91,7 @@ static bool add(struct packet *p, const uint8_t *frame, const struct net_headers
 
 uint8_t *fragments_add(struct fragments *f, const uint8_t *frame, const struct net_headers *h, uint64_t now, size_t *len)
 {
-	unsigned word = net_get16(frame + h->l3 + IP4_FRAGMENT);
+	unsigned word = be16(frame + h->l3 + IP4_FRAGMENT);
 	uint8_t key[KEY_SIZE];
 
 	make_key(key, frame + h->l3);
@@ -107,8 +107,8 @@ uint8_t *fragments_add(struct fragments *f, const uint8_t *frame, const struct n
 	/* More is there than the last fragment, which came later, says there is. */
 	if (p->units > (p->total + UNIT - 1) / UNIT)
 		return NULL;
-	net_put16(ip + IP4_TOTAL_LENGTH, p->header - p->l3 + p->total);
-	net_put16(ip + IP4_FRAGMENT, 0);
+	put_be16(ip + IP4_TOTAL_LENGTH, p->header - p->l3 + p->total);
+	put_be16(ip + IP4_FRAGMENT, 0);
 	net_ip4_checksum(ip, p->header - p->l3);
 	*len = p->header + p->total;
 	return whole;

@@ -25,12 +25,12 @@ static bool parse_ip4(const uint8_t *frame, size_t len, struct net_headers *h)
 
 	if (len - h->l3 < IP4_HEADER || ip[0] >> 4 != 4)
 		return false;
-	unsigned header = (ip[0] & 15u) * 4, total = net_get16(ip + IP4_TOTAL_LENGTH);
+	unsigned header = (ip[0] & 15u) * 4, total = be16(ip + IP4_TOTAL_LENGTH);
 	if (header < IP4_HEADER || total < header || total > len - h->l3)
 		return false;
 	h->ip4 = true;
 	h->protocol = ip[IP4_PROTOCOL];
-	h->fragment = net_get16(ip + IP4_FRAGMENT) & IP4_FRAGMENT_BITS;
+	h->fragment = be16(ip + IP4_FRAGMENT) & IP4_FRAGMENT_BITS;
 	h->l4 = h->l3 + header;
 	h->end = h->l3 + total;
 	return true;
@@ -43,7 +43,7 @@ static bool parse_ip6(const uint8_t *frame, size_t len, struct net_headers *h)
 	if (len - h->l3 < IP6_HEADER || ip[0] >> 4 != 6)
 		return false;
 	h->l4 = h->l3 + IP6_HEADER;
-	h->end = h->l4 + net_get16(ip + IP6_PAYLOAD_LENGTH);
+	h->end = h->l4 + be16(ip + IP6_PAYLOAD_LENGTH);
 	if (h->end > len)
 		return false;
 	h->ip6 = true;
@@ -71,12 +71,12 @@ bool net_parse(const uint8_t *frame, size_t len, struct net_headers *h)
 	*h = (struct net_headers){0};
 	if (len < NET_ETHERNET_HEADER)
 		return false;
-	unsigned type = net_get16(frame + type_at);
+	unsigned type = be16(frame + type_at);
 	for (unsigned tags = 0; (type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ) && tags < 2; tags++) {
 		type_at += 4;
 		if (len < type_at + 2)
 			return false;
-		type = net_get16(frame + type_at);
+		type = be16(frame + type_at);
 	}
 	h->l3 = type_at + 2;
 	if (type == ETHERTYPE_IP4)
@@ -127,7 +127,7 @@ uint16_t net_pseudo_sum(const uint8_t *frame, const struct net_headers *h, uint3
 {
 	uint8_t tail[8] = {0};
 
-	net_put32(tail, len);
+	put_be32(tail, len);
 	tail[7] = h->protocol;
 	const uint8_t *ip = frame + h->l3;
 	uint16_t addresses = h->ip4 ? net_sum(ip + IP4_ADDRESSES, 8, 0) : net_sum(ip + IP6_ADDRESSES, 32, 0);
@@ -209,21 +209,21 @@ static void put_headers(const struct cut *c, unsigned i, uint8_t *to, unsigned l
 
 	memcpy(to, c->header, c->headers);
 	if (h->ip4) {
-		net_put16(ip + IP4_TOTAL_LENGTH, c->headers - h->l3 + len);
-		net_put16(ip + IP4_ID, (net_get16(ip + IP4_ID) + i) & 0xffff);
+		put_be16(ip + IP4_TOTAL_LENGTH, c->headers - h->l3 + len);
+		put_be16(ip + IP4_ID, (be16(ip + IP4_ID) + i) & 0xffff);
 		net_ip4_checksum(ip, h->l4 - h->l3);
 	} else {
-		net_put16(ip + IP6_PAYLOAD_LENGTH, c->headers - h->l3 - IP6_HEADER + len);
+		put_be16(ip + IP6_PAYLOAD_LENGTH, c->headers - h->l3 - IP6_HEADER + len);
 	}
 	uint8_t *checksum = l4 + (c->tcp ? TCP_CHECKSUM : UDP_CHECKSUM);
 	if (c->tcp) {
-		net_put32(l4 + TCP_SEQUENCE, net_get32(l4 + TCP_SEQUENCE) + i * c->gso_size);
+		put_be32(l4 + TCP_SEQUENCE, be32(l4 + TCP_SEQUENCE) + i * c->gso_size);
 		if (i + 1 < c->count)
 			l4[TCP_FLAGS] &= (uint8_t)~(TCP_FIN | TCP_PSH);
 		if (i)
 			l4[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
 	} else {
-		net_put16(l4 + UDP_LENGTH, l4_len);
+		put_be16(l4 + UDP_LENGTH, l4_len);
 	}
 	put_sum(checksum, 0);
 	uint16_t sum = (uint16_t)~net_sum(l4, l4_len, net_pseudo_sum(to, h, l4_len));

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "net/net.h"
+#include "util/big_endian.h"
 
 /* Where the headers of a frame are; 0 for what it has not. */
 struct net_headers {
@@ -41,18 +42,5 @@ bool net_segment(uint8_t *frame, size_t len, const struct net_offload *offload,
 
 /* Copies a frame's bytes, at most `size`. */
 size_t net_flatten(const struct net_frame *f, void *buf, size_t size);
-
-static inline uint16_t net_get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static inline uint32_t net_get32(const uint8_t *p) { return (uint32_t)net_get16(p) << 16 | net_get16(p + 2); }
-static inline void net_put16(uint8_t *p, unsigned v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-static inline void net_put32(uint8_t *p, uint32_t v)
-{
-	net_put16(p, v >> 16);
-	net_put16(p + 2, v & 0xffff);
-}
 
 #endif

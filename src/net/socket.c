@@ -101,7 +101,7 @@ static void stream_send(void *backend, const struct net_frame *f)
 
 	if (s->fd.fd < 0 || s->connecting || OUT_SIZE - s->out_count < LENGTH_SIZE + f->len)
 		return;
-	net_put32(length, f->len);
+	put_be32(length, f->len);
 	put(s, length, sizeof length);
 	for (unsigned i = 0; i < f->iov_count; i++)
 		put(s, f->iov[i].iov_base, f->iov[i].iov_len);
@@ -140,7 +140,7 @@ static bool deliver_frames(struct stream *s)
 	size_t at = 0;
 
 	while (s->in_count - at >= LENGTH_SIZE && net_can_deliver(s->net)) {
-		uint32_t len = net_get32(s->in + at);
+		uint32_t len = be32(s->in + at);
 
 		if (len > NET_FRAME_MAX) {
 			lost(s, "a frame longer than there can be");

@@ -57,8 +57,8 @@ static bool parse(const uint8_t *frame, const struct net_headers *h, bool from_g
 		return false;
 	const uint8_t *source = frame + h->l3 + (h->ip4 ? IP4_SOURCE : IP6_SOURCE), *destination = source + size;
 	*s = (struct segment){
-		.sequence = net_get32(tcp + TCP_SEQUENCE),
-		.acknowledge = net_get32(tcp + TCP_ACKNOWLEDGE),
+		.sequence = be32(tcp + TCP_SEQUENCE),
+		.acknowledge = be32(tcp + TCP_ACKNOWLEDGE),
 		.flags = tcp[TCP_FLAGS],
 		.len = h->end - h->l4 - header + !!(tcp[TCP_FLAGS] & TCP_FIN),
 	};
@@ -96,7 +96,7 @@ static void clear(struct tcp_limit *l)
 	l->refresh(l->opaque);
 	for (unsigned n = 0; n < BUCKETS; n++)
 		for (struct account **a = &l->bucket[n]; *a;)
-			if (l->in_use(l->opaque, (uint16_t)net_get16((*a)->key.guest_port)))
+			if (l->in_use(l->opaque, (uint16_t)be16((*a)->key.guest_port)))
 				a = &(*a)->next;
 			else
 				close_account(l, a);

@@ -105,15 +105,15 @@ static void deliver_fragments(struct user *u, const uint8_t *frame, const struct
 {
 	unsigned ip_header = h->l4 - h->l3, step = (net_guest_mtu(u->net) - ip_header) & ~7u, len;
 	uint8_t head[HEADERS_MAX], *ip = head + h->l3;
-	unsigned word = net_get16(frame + h->l3 + IP4_FRAGMENT) & ~(unsigned)IP4_DONT_FRAGMENT;
+	unsigned word = be16(frame + h->l3 + IP4_FRAGMENT) & ~(unsigned)IP4_DONT_FRAGMENT;
 
 	for (unsigned at = h->l4; at < h->end; at += len) {
 		unsigned offset = (word & IP4_OFFSET) + (at - h->l4) / 8;
 
 		len = h->end - at < step ? h->end - at : step;
 		memcpy(head, frame, h->l4);
-		net_put16(ip + IP4_TOTAL_LENGTH, ip_header + len);
-		net_put16(ip + IP4_FRAGMENT, (offset & IP4_OFFSET) |
+		put_be16(ip + IP4_TOTAL_LENGTH, ip_header + len);
+		put_be16(ip + IP4_FRAGMENT, (offset & IP4_OFFSET) |
 						     (at + len < h->end ? IP4_MORE_FRAGMENTS : word & IP4_MORE_FRAGMENTS));
 		net_ip4_checksum(ip, ip_header);
 		deliver(u, head, h->l4, frame + at, len, (struct net_offload){0});
@@ -182,12 +182,12 @@ static void raise_mss(struct user *u, uint8_t *frame, const struct net_headers *
 		return;
 	uint8_t *mss = find_mss(tcp, header);
 	unsigned headers = TCP_HEADER + (h->ip4 ? IP4_HEADER : IP6_HEADER);
-	if (!mss || net_get16(mss) + headers < net_guest_mtu(u->net))
+	if (!mss || be16(mss) + headers < net_guest_mtu(u->net))
 		return;
 	uint16_t pseudo = net_pseudo_sum(frame, h, l4_len);
 	if (net_sum(tcp, l4_len, pseudo) != 0xffff)
 		return;
-	net_put16(mss, LARGE_MSS);
+	put_be16(mss, LARGE_MSS);
 	memset(tcp + TCP_CHECKSUM, 0, 2);
 	uint16_t sum = (uint16_t)~net_sum(tcp, l4_len, pseudo);
 	memcpy(tcp + TCP_CHECKSUM, &sum, sizeof sum);

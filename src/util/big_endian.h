@@ -1,4 +1,4 @@
-/* Numbers whose highest byte comes first, at any address: SCSI, qcow2, RFB. Pure. */
+/* Numbers whose highest byte comes first, at any address: SCSI, qcow2, RFB, the Internet's protocols. Pure. */
 #ifndef RINGSIDE_BIG_ENDIAN_H
 #define RINGSIDE_BIG_ENDIAN_H
 

@@ -122,17 +122,17 @@ static uint8_t *flow_of(struct virtio_net *d, const uint8_t *start, size_t len)
 {
 	uint32_t hash = 0;
 
-	if (len >= 38 && net_get16(start + 12) == 0x0800) {
+	if (len >= 38 && be16(start + 12) == 0x0800) {
 		unsigned l4 = 14 + (start[14] & 15u) * 4;
 
-		hash = net_get32(start + 26) ^ net_get32(start + 30);
-		if ((start[23] == 6 || start[23] == 17) && !(net_get16(start + 20) & 0x3fff) && l4 + 4 <= len)
-			hash ^= net_get16(start + l4) ^ net_get16(start + l4 + 2);
-	} else if (len >= 58 && net_get16(start + 12) == 0x86dd) {
+		hash = be32(start + 26) ^ be32(start + 30);
+		if ((start[23] == 6 || start[23] == 17) && !(be16(start + 20) & 0x3fff) && l4 + 4 <= len)
+			hash ^= be16(start + l4) ^ be16(start + l4 + 2);
+	} else if (len >= 58 && be16(start + 12) == 0x86dd) {
 		for (unsigned i = 22; i < 54; i += 4)
-			hash ^= net_get32(start + i);
+			hash ^= be32(start + i);
 		if (start[20] == 6 || start[20] == 17)
-			hash ^= net_get16(start + 54) ^ net_get16(start + 56);
+			hash ^= be16(start + 54) ^ be16(start + 56);
 	}
 	return &d->flow[hash * 2654435761u >> 22];
 }
@@ -253,8 +253,8 @@ static bool wanted(const struct virtio_net *d, const uint8_t *start)
 {
 	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
-	if (virtio_has(d->virtio, F_CTRL_VLAN) && net_get16(start + 12) == 0x8100) {
-		unsigned vlan = net_get16(start + 14) & 0xfff;
+	if (virtio_has(d->virtio, F_CTRL_VLAN) && be16(start + 12) == 0x8100) {
+		unsigned vlan = be16(start + 14) & 0xfff;
 
 		if (!(d->vlans[vlan / 8] >> vlan % 8 & 1))
 			return false;

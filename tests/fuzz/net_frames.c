@@ -44,11 +44,11 @@ static size_t make_frame(struct fuzz_input *in)
 	size_t len = nf_packet(p, kind & 1, kind & 2, fuzz_take(in, kind & 4 ? 2 : 1), &h);
 
 	if (kind & 8) { /* a fragment */
-		net_put16(p + 18, (unsigned)fuzz_take(in, 1) % 4);
-		net_put16(p + 20, (unsigned)fuzz_take(in, 2) & (kind & 16 ? 0x2003 : 0x3fff));
+		put_be16(p + 18, (unsigned)fuzz_take(in, 1) % 4);
+		put_be16(p + 20, (unsigned)fuzz_take(in, 2) & (kind & 16 ? 0x2003 : 0x3fff));
 	}
 	if (kind & 32) /* a request to the network's own services */
-		net_put16(p + 36, (const uint16_t[]){67, 69, 53, 80}[fuzz_take(in, 1) % 4]);
+		put_be16(p + 36, (const uint16_t[]){67, 69, 53, 80}[fuzz_take(in, 1) % 4]);
 	for (unsigned i = 0; i < changes; i++)
 		p[fuzz_take(in, 1) % (h + 40)] = (uint8_t)fuzz_take(in, 1);
 	if ((kind & 64) && p[12] == 8)

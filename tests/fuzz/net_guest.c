@@ -157,7 +157,7 @@ static void host_acts(struct fuzz_input *in)
 static void segment_came(const uint8_t *f, const struct net_headers *h)
 {
 	const uint8_t *tcp = f + h->l4;
-	uint16_t peer = net_get16(tcp), guest = net_get16(tcp + 2);
+	uint16_t peer = be16(tcp), guest = be16(tcp + 2);
 	unsigned payload = h->end - h->l4 - (tcp[12] >> 4) * 4u, i;
 
 	for (i = 0; i < CONNECTIONS; i++)
@@ -167,9 +167,9 @@ static void segment_came(const uint8_t *f, const struct net_headers *h)
 		i = peer % CONNECTIONS;
 		connections[i] = (struct connection){guest, peer, 0x7fffff00, 0};
 	}
-	connections[i].ack = net_get32(tcp + 4) + payload + (tcp[13] & SYN ? 1 : 0) + (tcp[13] & 1);
+	connections[i].ack = be32(tcp + 4) + payload + (tcp[13] & SYN ? 1 : 0) + (tcp[13] & 1);
 	if (tcp[13] & ACK)
-		connections[i].seq = net_get32(tcp + 8);
+		connections[i].seq = be32(tcp + 8);
 }
 
 static bool nic_receive(void *nic, const struct net_frame *f)
@@ -187,7 +187,7 @@ static bool nic_receive(void *nic, const struct net_frame *f)
 		abort();
 	if (!f->offload.gso && len > NET_FRAME_MTU + NET_ETHERNET_HEADER && !(ip && h.ip6 && h.protocol != PROTOCOL_TCP))
 		abort(); /* more than the card's MTU */
-	if (net_get16(received + 12) == 0x0806 && len >= ARP_FRAME && received[21] == 2)
+	if (be16(received + 12) == 0x0806 && len >= ARP_FRAME && received[21] == 2)
 		arp_answered = true;
 	if (ip && h.protocol == PROTOCOL_TCP && !h.fragment && h.end - h.l4 >= 20 &&
 	    (received[h.l4 + 12] >> 4) * 4u <= h.end - h.l4)
@@ -248,7 +248,7 @@ static size_t udp_packet(struct fuzz_input *in, unsigned how, bool ip6, uint16_t
 	size_t len = nf_packet(p, ip6, false, payload, &h);
 
 	*data = p + h;
-	net_put16(p + h - UDP_HEADER + 2, port);
+	put_be16(p + h - UDP_HEADER + 2, port);
 	if (!ip6 && how & 1)
 		memset(p + 30, 0xff, 4);
 	if (!ip6 && how & 2)
@@ -325,7 +325,7 @@ static size_t make_icmp(struct fuzz_input *in)
 
 	if (ip6 && how & 4) {
 		memcpy(p + 38, "\xff\2\0\0\0\0\0\0\0\0\0\0\0\1\0\2", 16);
-		net_put16(icmp + 2, 547);
+		put_be16(icmp + 2, 547);
 	} else {
 		p[ip6 ? 20 : 23] = ip6 ? PROTOCOL_ICMP6 : PROTOCOL_ICMP;
 		p[ip6 ? 21 : 22] = 255;
@@ -361,14 +361,14 @@ static size_t make_tcp(struct fuzz_input *in)
 
 	if (!c->guest_port)
 		*c = (struct connection){(uint16_t)(1025 + which % CONNECTIONS), SERVER_PORT, 0xfffff000, 0};
-	net_put16(tcp, c->guest_port);
-	net_put16(tcp + 2, c->peer_port);
+	put_be16(tcp, c->guest_port);
+	put_be16(tcp + 2, c->peer_port);
 	tcp[13] = how & 128 ? (uint8_t)fuzz_take(in, 1) : usual[how & 7];
-	net_put32(tcp + 4, c->seq + (how & 8 ? (uint32_t)fuzz_take(in, 2) - 0x8000 : 0));
-	net_put32(tcp + 8, c->ack + (how & 16 ? (uint32_t)fuzz_take(in, 2) - 0x8000 : 0));
-	net_put16(tcp + 14, how & 32 ? (unsigned)fuzz_take(in, 2) : 0xffff);
+	put_be32(tcp + 4, c->seq + (how & 8 ? (uint32_t)fuzz_take(in, 2) - 0x8000 : 0));
+	put_be32(tcp + 8, c->ack + (how & 16 ? (uint32_t)fuzz_take(in, 2) - 0x8000 : 0));
+	put_be16(tcp + 14, how & 32 ? (unsigned)fuzz_take(in, 2) : 0xffff);
 	if (tcp[13] & 32)
-		net_put16(tcp + 18, (unsigned)fuzz_take(in, 2));
+		put_be16(tcp + 18, (unsigned)fuzz_take(in, 2));
 	tcp[12] = (uint8_t)((5 + options) << 4);
 	random_bytes(in, tcp + 20, 4 * options);
 	if (options && which & 64)

@@ -319,8 +319,8 @@ static void test_large_send(bool ip6, unsigned payload, unsigned mss)
 	for (unsigned i = 0; i < payload; i++)
 		*vd_ram(TX_DATA + h + i) = (uint8_t)(i + i / 256);
 	memcpy(vd_ram(TX_DATA), p, h);
-	net_put16(vd_ram(TX_DATA + (ip6 ? 18 : 16)), 0); /* lengths and sums are the card's */
-	net_put16(vd_ram(TX_DATA + 24), ip6 ? 0xc0 << 8 : 0);
+	put_be16(vd_ram(TX_DATA + (ip6 ? 18 : 16)), 0); /* lengths and sums are the card's */
+	put_be16(vd_ram(TX_DATA + 24), ip6 ? 0xc0 << 8 : 0);
 	memcpy(vd_ram(TX_DATA + 22), p + 22, ip6 ? 32 : 2);
 	put_context(14, l4, l4 + 16, 0, h, mss, ip6 ? 1 | TSE : 3 | TSE, payload);
 	for (uint32_t at = 0, total = h + payload; at < total; at += size) {
@@ -336,10 +336,10 @@ static void test_large_send(bool ip6, unsigned payload, unsigned mss)
 
 			CHECK(nf_right(got, len));
 			CHECK(len == h + mss || last);
-			CHECK_EQ(net_get32(got + l4 + 4), (uint32_t)(0xfffff000 + sent));
+			CHECK_EQ(be32(got + l4 + 4), (uint32_t)(0xfffff000 + sent));
 			CHECK_EQ(got[l4 + 13], 0x10 | (sent ? 0 : 0x80) | (last ? 9 : 0));
 			if (!ip6)
-				CHECK_EQ(net_get16(got + 18), 0x1234 + count);
+				CHECK_EQ(be16(got + 18), 0x1234 + count);
 			CHECK_EQ(memcmp(got + h, vd_ram(TX_DATA + h + sent), len - h), 0);
 			sent += (unsigned)(len - h);
 			count++;

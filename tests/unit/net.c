@@ -139,13 +139,13 @@ static void check_segment(void *opaque, const struct net_frame *f)
 			break;
 		}
 	if (cutting.tcp) {
-		CHECK_EQ(net_get32(l4 + 4), (uint32_t)(0xfffff000 + cutting.payload));
+		CHECK_EQ(be32(l4 + 4), (uint32_t)(0xfffff000 + cutting.payload));
 		CHECK_EQ(l4[13], 0x10 | (first ? 0x80 : 0) | (last ? 0x09 : 0));
 	} else {
-		CHECK_EQ(net_get16(l4 + 4), 8 + n);
+		CHECK_EQ(be16(l4 + 4), 8 + n);
 	}
 	if (!cutting.ip6)
-		CHECK_EQ(net_get16(p + 18), 0x1234 + cutting.count);
+		CHECK_EQ(be16(p + 18), 0x1234 + cutting.count);
 	cutting.count++;
 	cutting.payload += n;
 }
@@ -198,8 +198,8 @@ static size_t cut_fragment(uint8_t *to, const uint8_t *p, size_t len, unsigned a
 {
 	memcpy(to, p, 34);
 	memcpy(to + 34, p + 34 + at, n);
-	net_put16(to + 16, 20 + n);
-	net_put16(to + 20, at / 8 | (34 + at + n < len ? 0x2000 : 0));
+	put_be16(to + 16, 20 + n);
+	put_be16(to + 20, at / 8 | (34 + at + n < len ? 0x2000 : 0));
 	net_ip4_checksum(to + 14, 20);
 	return 34 + n;
 }
@@ -236,14 +236,14 @@ static void test_fragments(void)
 	CHECK(add_fragment(f, p, len, 0, 1480, 11 + FRAGMENT_NS, &whole) != NULL);
 	/* more packets than there is room for: the oldest is given up */
 	for (unsigned i = 0; i <= FRAGMENT_PACKETS; i++) {
-		net_put16(p + 18, i);
+		put_be16(p + 18, i);
 		CHECK(add_fragment(f, p, len, 0, 1480, 100 + i, &whole) == NULL);
 	}
 	CHECK(add_fragment(f, p, len, 1480, (unsigned)len - 34 - 1480, 200, &whole) != NULL);
-	net_put16(p + 18, 0);
+	put_be16(p + 18, 0);
 	CHECK(add_fragment(f, p, len, 1480, (unsigned)len - 34 - 1480, 201, &whole) == NULL);
 	/* what cannot be */
-	net_put16(p + 18, 77);
+	put_be16(p + 18, 77);
 	CHECK(add_fragment(f, p, len, 0, 1001, 300, &whole) == NULL); /* no multiple of 8 */
 	CHECK(add_fragment(f, p, len, 1480, (unsigned)len - 34 - 1480, 300, &whole) == NULL);
 	CHECK(add_fragment(f, p, len - 800, 8, (unsigned)len - 34 - 808, 300, &whole) == NULL); /* another end */
@@ -521,7 +521,7 @@ static void test_arp_and_dhcp(struct net *n, uint8_t subnet)
 
 	memset(p, 0xff, 6);
 	memcpy(p + 6, nf_mac, 6);
-	net_put16(p + 12, 0x0806);
+	put_be16(p + 12, 0x0806);
 	memcpy(p + 14, "\0\1\x08\0\6\4\0\1", 8);
 	memcpy(p + 22, nf_mac, 6);
 	memset(p + 28, 0, 10);
@@ -529,7 +529,7 @@ static void test_arp_and_dhcp(struct net *n, uint8_t subnet)
 	memcpy(p + 38, gateway, sizeof gateway);
 	send_frame(n, p, 42, (struct net_offload){0});
 	CHECK(wait_kept(1));
-	CHECK_EQ(net_get16(kept[0].data + 20), 2); /* a reply */
+	CHECK_EQ(be16(kept[0].data + 20), 2); /* a reply */
 	CHECK_EQ(memcmp(kept[0].data + 28, gateway, 4), 0);
 	/* DHCPDISCOVER */
 	unsigned h;
@@ -537,9 +537,9 @@ static void test_arp_and_dhcp(struct net *n, uint8_t subnet)
 	memset(p, 0xff, 6);
 	memcpy(p + 26, "\0\0\0\0\xff\xff\xff\xff", 8);
 	net_ip4_checksum(p + 14, 20);
-	net_put16(p + 34, 68);
-	net_put16(p + 36, 67);
-	net_put16(p + 40, 0); /* no checksum */
+	put_be16(p + 34, 68);
+	put_be16(p + 36, 67);
+	put_be16(p + 40, 0); /* no checksum */
 	memset(p + h, 0, 300);
 	memcpy(p + h, "\1\1\6\0xid0", 8);
 	memcpy(p + h + 28, nf_mac, 6);
@@ -557,12 +557,12 @@ static size_t tcp_segment(uint8_t *p, uint16_t port, uint32_t seq, uint32_t ack,
 	unsigned h, options = flags & 2 ? 4 : 0;
 	size_t len = nf_packet(p, false, true, payload + options, &h);
 
-	net_put16(p + 36, port);
-	net_put32(p + 38, seq);
-	net_put32(p + 42, ack);
+	put_be16(p + 36, port);
+	put_be32(p + 38, seq);
+	put_be32(p + 42, ack);
 	p[46] = (uint8_t)(0x50 + options / 4 * 0x10);
 	p[47] = flags;
-	net_put16(p + 48, 0xffff);
+	put_be16(p + 48, 0xffff);
 	if (options)
 		memcpy(p + h, "\2\4\x05\xb4", 4); /* MSS 1460 */
 	*o = nf_leave_checksum(p, len, true);
@@ -583,9 +583,9 @@ static unsigned take_data(struct net *n, int server, uint16_t port, uint32_t seq
 	for (unsigned tries = 0; tries < 2000 && got < total; tries++) {
 		turn();
 		for (; i < kept_count; i++) {
-			unsigned headers = 34 + (kept[i].data[46] >> 4) * 4u, len = net_get16(kept[i].data + 16) - (headers - 14);
+			unsigned headers = 34 + (kept[i].data[46] >> 4) * 4u, len = be16(kept[i].data + 16) - (headers - 14);
 
-			if (!len || net_get32(kept[i].data + 38) != *ack)
+			if (!len || be32(kept[i].data + 38) != *ack)
 				continue;
 			frames++;
 			memcpy(got_data + got, kept[i].data + headers, len);
@@ -684,8 +684,8 @@ static void test_connection(struct net *n)
 	send_frame(n, p, len, o);
 	CHECK(wait_kept(1));
 	CHECK_EQ(kept[kept_count - 1].data[47], 0x12); /* SYN, ACK */
-	CHECK_EQ(net_get32(kept[kept_count - 1].data + 42), seq);
-	ack = net_get32(kept[kept_count - 1].data + 38) + 1;
+	CHECK_EQ(be32(kept[kept_count - 1].data + 42), seq);
+	ack = be32(kept[kept_count - 1].data + 38) + 1;
 	len = tcp_segment(p, port, seq, ack, 0x10, 0, &o);
 	send_frame(n, p, len, o);
 	for (unsigned i = 0; i < 1000 && server < 0; i++) {

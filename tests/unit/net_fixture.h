@@ -48,7 +48,7 @@ static inline void nf_send(int peer, const void *frame, size_t len)
 {
 	uint8_t length[4];
 
-	net_put32(length, (uint32_t)len);
+	put_be32(length, (uint32_t)len);
 	ssize_t a = write(peer, length, 4), b = write(peer, frame, len);
 	(void)a;
 	(void)b;
@@ -62,7 +62,7 @@ static inline size_t nf_receive(int peer, uint8_t *frame, size_t size)
 
 	if (ioctl(peer, FIONREAD, &there) < 0 || recv(peer, length, 4, MSG_DONTWAIT | MSG_PEEK) != 4)
 		return 0;
-	size_t len = net_get32(length);
+	size_t len = be32(length);
 	if ((size_t)there < 4 + len || len > size)
 		return 0;
 	struct iovec iov[2] = {{length, 4}, {frame, len}};
@@ -79,31 +79,31 @@ static inline size_t nf_packet(uint8_t *p, bool ip6, bool tcp, size_t payload, u
 	memset(p, 0, h);
 	memcpy(p, "\x52\x55\x0a\x00\x02\x02", 6);
 	memcpy(p + 6, nf_mac, 6);
-	net_put16(p + 12, ip6 ? 0x86dd : 0x0800);
+	put_be16(p + 12, ip6 ? 0x86dd : 0x0800);
 	if (ip6) {
 		p[l3] = 0x60;
-		net_put16(p + l3 + 4, (unsigned)(h - l4 + payload));
+		put_be16(p + l3 + 4, (unsigned)(h - l4 + payload));
 		p[l3 + 6] = tcp ? 6 : 17;
 		p[l3 + 7] = 64;
 		memcpy(p + l3 + 8, "\xfe\xc0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0f\xfe\xc0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02", 32);
 	} else {
 		p[l3] = 0x45;
-		net_put16(p + l3 + 2, (unsigned)(h - l3 + payload));
-		net_put16(p + l3 + 4, 0x1234);
+		put_be16(p + l3 + 2, (unsigned)(h - l3 + payload));
+		put_be16(p + l3 + 4, 0x1234);
 		p[l3 + 8] = 64;
 		p[l3 + 9] = tcp ? 6 : 17;
 		memcpy(p + l3 + 12, "\x0a\x00\x02\x0f\x0a\x00\x02\x02", 8);
 		net_ip4_checksum(p + l3, 20);
 	}
-	net_put16(p + l4, 1025);
-	net_put16(p + l4 + 2, 80);
+	put_be16(p + l4, 1025);
+	put_be16(p + l4 + 2, 80);
 	if (tcp) {
-		net_put32(p + l4 + 4, 0xfffff000);
+		put_be32(p + l4 + 4, 0xfffff000);
 		p[l4 + 12] = 0x50;
 		p[l4 + 13] = 0x99; /* CWR, ACK, PSH, FIN */
-		net_put16(p + l4 + 14, 0x1000);
+		put_be16(p + l4 + 14, 0x1000);
 	} else {
-		net_put16(p + l4 + 4, (unsigned)(8 + payload));
+		put_be16(p + l4 + 4, (unsigned)(8 + payload));
 	}
 	for (size_t i = 0; i < payload; i++)
 		p[h + i] = (uint8_t)(i + i / 256);

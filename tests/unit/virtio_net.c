@@ -89,8 +89,8 @@ static void test_transmit(bool legacy, uint64_t features)
 	CHECK_EQ(memcmp(got, p, len), 0);
 	nf_leave_checksum(p, len, true);
 	header[0] = 1;
-	net_put16(header + 6, 34 << 8);
-	net_put16(header + 8, 16 << 8);
+	put_be16(header + 6, 34 << 8);
+	put_be16(header + 8, 16 << 8);
 	transmit(header, header_size, len);
 	CHECK_EQ(nf_receive(peer, got, sizeof got), len);
 	CHECK(nf_right(got, len));
@@ -238,8 +238,8 @@ static bool comes_through(const char *mac, int vlan)
 
 	memcpy(p, mac, 6);
 	if (vlan >= 0) {
-		net_put16(p + 12, 0x8100);
-		net_put16(p + 14, (unsigned)vlan);
+		put_be16(p + 12, 0x8100);
+		put_be16(p + 14, (unsigned)vlan);
 	}
 	offer(2048);
 	vd_kick(&v, RX);
@@ -270,7 +270,7 @@ static void test_control(void)
 	CHECK(comes_through(other, -1) && !comes_through(own, -1));
 	CHECK_EQ(vd_config(&v, 5, 1), 0x57);
 	table[0] = 65;
-	net_put32(table + 4 + 65 * 6, 0);
+	put_be32(table + 4 + 65 * 6, 0);
 	CHECK_EQ(command(1, 0, table, 8 + 65 * 6), 0); /* more than the table has: all of the kind */
 	CHECK(comes_through(own, -1) && !comes_through(group2, -1));
 	CHECK_EQ(command(0, 5, "\1", 1), 0);
@@ -300,8 +300,8 @@ static void transmit_by(unsigned pair, unsigned port)
 	uint64_t at = vd_alloc(HEADER + len, 8);
 	const struct vd_segment s = {at, (uint32_t)(HEADER + len)};
 
-	net_put16(p + 34, port);
-	net_put16(p + 40, 0);
+	put_be16(p + 34, port);
+	put_be16(p + 40, 0);
 	memset(vd_ram(at), 0, HEADER);
 	memcpy(vd_ram(at + HEADER), p, len);
 	CHECK_EQ(vd_transfer(&v, 2 * pair + TX, &s, 1, 0), 0);
@@ -317,8 +317,8 @@ static int comes_by(unsigned port)
 	size_t size = nf_packet(p, false, false, 100, &h);
 
 	memcpy(p + 26, "\x0a\0\2\2\x0a\0\2\x0f", 8);
-	net_put16(p + 34, 80);
-	net_put16(p + 36, port);
+	put_be16(p + 34, 80);
+	put_be16(p + 36, port);
 	nf_send(peer, p, size);
 	vd_turn();
 	vd_turn();
