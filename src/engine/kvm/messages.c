@@ -90,6 +90,20 @@ static bool make_eventfd(struct kvm_vm *vm, struct kvm_route *r)
 	return true;
 }
 
+/* What KVM could not deliver at once it does later, by a work item that looks the route up then. KVM_IRQFD waits for that, and
+ * for those of eventfds that were closed before. */
+static void take_back(struct kvm_vm *vm, struct kvm_route *r)
+{
+	struct kvm_irqfd irqfd = {
+		.fd = (uint32_t)r->fd, .gsi = KVM_PINS + (uint32_t)(r - vm->route), .flags = KVM_IRQFD_FLAG_DEASSIGN,
+	};
+
+	if (ioctl(vm->fd, KVM_IRQFD, &irqfd) < 0)
+		LOG(LOG_KVM, "KVM_IRQFD, to take it back: %s", strerror(errno));
+	close(r->fd);
+	*r = (struct kvm_route){ 0 };
+}
+
 /* From now on `m` has a route, if there is room for it. */
 static void add_route(struct kvm_vm *vm, const struct apic_msi *m)
 {
@@ -98,7 +112,12 @@ static void add_route(struct kvm_vm *vm, const struct apic_msi *m)
 	for (unsigned i = 1; i < KVM_ROUTES; i++)
 		if (vm->route[i].used < r->used)
 			r = &vm->route[i];
-	if ((r->msi.address && ++vm->route_misses % MISSES_FOR_ROOM) || !make_eventfd(vm, r))
+	if (r->msi.address) {
+		if (++vm->route_misses % MISSES_FOR_ROOM)
+			return;
+		take_back(vm, r);
+	}
+	if (!make_eventfd(vm, r))
 		return;
 	r->msi = *m;
 	r->used = vm->messages;
@@ -131,26 +150,18 @@ int kvm_message(struct kvm_vm *vm, const struct apic_msi *m)
 	return taken;
 }
 
-/* What KVM cannot deliver at once it does later, by a work item of its own. Each eventfd that closes waits for its own, and
- * to take one back by KVM_IRQFD waits for all of these. */
 void kvm_end_messages(struct kvm_vm *vm)
 {
-	struct kvm_irqfd last = { .flags = KVM_IRQFD_FLAG_DEASSIGN };
-	bool any = false;
+	struct kvm_route *last = NULL;
 
 	for (unsigned i = 0; i < KVM_ROUTES; i++) {
 		if (!vm->route[i].has_fd)
 			continue;
-		if (any)
-			close((int)last.fd);
-		last.fd = (uint32_t)vm->route[i].fd;
-		last.gsi = KVM_PINS + i;
-		any = true;
+		if (last)
+			close(last->fd);
+		last = &vm->route[i];
 	}
+	if (last)
+		take_back(vm, last);
 	memset(vm->route, 0, sizeof(vm->route));
-	if (!any)
-		return;
-	if (ioctl(vm->fd, KVM_IRQFD, &last) < 0)
-		LOG(LOG_KVM, "KVM_IRQFD, the last one: %s", strerror(errno));
-	close((int)last.fd);
 }
