@@ -31,15 +31,15 @@ ssh_options=(-i "$tmp/key" -p $port -o BatchMode=yes -o StrictHostKeyChecking=no
 in_debian() {
 	local seconds=$1
 	shift
-	reply=$(timeout "$seconds" ssh "${ssh_options[@]}" root@127.0.0.1 "$@" 2>&1 </dev/null)
+	reply=$(timeout "$(patience "$seconds")" ssh "${ssh_options[@]}" root@127.0.0.1 "$@" 2>&1 </dev/null)
 }
 
 # debian_ssh_ready: the ssh server answers.
 debian_ssh_ready() {
-	local end=$((SECONDS + 60))
+	local begin=$SECONDS
 	install -m 600 "$debian/key" "$tmp/key"
 	until in_debian 15 true; do
-		[ $SECONDS -lt $end ] && kill -0 "$guest_pid" 2>/dev/null || return 1
+		! waited "$begin" 60 && kill -0 "$guest_pid" 2>/dev/null || return 1
 		sleep 1
 	done
 }
