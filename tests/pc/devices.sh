@@ -30,9 +30,9 @@ def dial(path):
 
 # appears LINE FILE: what a guest has written gets there soon.
 appears() {
-	local end=$((SECONDS + 30))
+	local begin=$SECONDS
 	until tr -d '\r' <"$2" | grep -qx "$1"; do
-		[ $SECONDS -lt $end ] || return 1
+		! waited "$begin" 30 || return 1
 		sleep 0.2
 	done
 }

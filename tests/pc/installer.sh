@@ -13,8 +13,8 @@ cp -r $images "$tmp/tftp"
 sed -i 's/^timeout 0/timeout 20/' "$tmp/tftp/debian-installer/amd64/boot-screens/syslinux.cfg"
 gzip -dc $images/debian-installer/amd64/initrd.gz | cpio -i --quiet --to-stdout 'lib/unifont.bgf' >"$tmp/font.bgf"
 guest_start --engine "$engine" --memory 1G --boot n --net "user,tftp=$tmp/tftp,bootfile=pxelinux.0" --vnc "unix:$tmp/vnc"
-end=$((SECONDS + 300)) found=1
-until [ $found = 0 ] || [ $SECONDS -ge $end ]; do
+begin=$SECONDS found=1
+until [ $found = 0 ] || waited "$begin" 300; do
 	sleep 3
 	timeout 120 "$ringside" screenshot "unix:$tmp/vnc" "$tmp/installer.png" 2>"$tmp/err" &&
 		tests/pc/picture_text.py "$tmp/installer.png" "$tmp/font.bgf" >"$log" 2>>"$tmp/err" &&

@@ -9,10 +9,9 @@ for model in virtio e1000; do
 	check "net: Debian with $model" $?
 	in_debian 20 'basename $(readlink /sys/class/net/e*/device/driver)'
 	check "net: the driver of $model" "$([ "$reply" = $model ] || [ "$reply" = "${model}_net" ]; echo $?)" "$reply"
-	in_debian 20 'systemd-run -q iperf3 -s'
-	sleep 2
+	in_debian 20 'systemd-run -q iperf3 -s; until ss -ltn | grep -q :5201; do sleep 0.2; done'
 	for way in '' -R; do
-		reply=$(timeout 60 iperf3 -c 127.0.0.1 -p $((port + 1)) -t 3 -f m $way 2>&1)
+		reply=$(timeout "$(patience 60)" iperf3 -c 127.0.0.1 -p $((port + 1)) -t 3 -f m $way 2>&1)
 		rate=$(sed -n 's,.* \([0-9.]*\) Mbits/sec.*receiver.*,\1,p' <<<"$reply")
 		[ -n "$rate" ] && awk "BEGIN { exit !($rate > 1) }"
 		check "net: iperf3 $([ -z $way ] && echo into || echo out of) the guest, $model" $? "$(tail -n 4 <<<"$reply")"

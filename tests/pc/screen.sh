@@ -4,8 +4,8 @@ screen_size() { od -An -tu1 -j16 -N8 "$1" | awk '{print $3 * 256 + $4 "x" $7 * 2
 
 # screen_picture NAME SIZE BYTES: a picture comes that has this size, and at least so many bytes: there is something in it.
 screen_picture() {
-	local size='' bytes=0
-	for _ in $(seq 30); do
+	local size='' bytes=0 begin=$SECONDS
+	until waited "$begin" 60; do
 		rm -f "$tmp/screen.png"
 		timeout 120 "$ringside" screenshot "unix:$tmp/vnc" "$tmp/screen.png" 2>"$tmp/screenshot.err" &&
 			size=$(screen_size "$tmp/screen.png") bytes=$(stat -c %s "$tmp/screen.png")

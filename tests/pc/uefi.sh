@@ -10,10 +10,9 @@ guest_start --engine "$engine" --uefi="$tmp/vars"
 guest_expect 'Shell> ' 120
 check "uefi: OVMF's shell, pc, with the same variables" $?
 uefi_send "setvar $variable -bs -nv =0x4242"
-sleep 2
+guest_expect 'Shell> ' 60 2
 uefi_send 'reset'
-guest_expect 'UEFI Interactive Shell' 120 2
-sleep 7
+guest_expect 'Shell> ' 120 3
 uefi_send "setvar $variable"
 guest_expect '42 42' 30
 check "uefi: a variable outlives a reset" $?
