@@ -46,7 +46,8 @@ LDFLAGS_ALL += -fsanitize=thread
 SEEN := -fsanitize=thread -Wno-tsan
 endif
 ifdef LIBFUZZER
-CFLAGS_ALL += -DLIBFUZZER -DFPU_LEAVE_AT_ONCE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS_ALL += -DLIBFUZZER -DFPU_LEAVE_AT_ONCE -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS_ALL += -fsanitize=fuzzer,address,undefined
 endif
 LDFLAGS_ALL += -pthread -Wl,--export-dynamic-symbol=webSocketsCheck # ui/vnc.c
@@ -82,7 +83,8 @@ $(B)/libringside.a: $(LIB_OBJ)
 
 $(B)/%.o: %.c
 	@mkdir -p $(dir $@)
-	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(if $(filter $(GENERAL_REGS),$@),-mgeneral-regs-only) $(if $(filter $(UNSEEN),$@),,$(SEEN)) -c -o $@ $<
+	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(if $(filter $(GENERAL_REGS),$@),-mgeneral-regs-only) \
+		$(if $(filter $(UNSEEN),$@),,$(SEEN)) -c -o $@ $<
 
 $(B)/%.o: %.S
 	@mkdir -p $(dir $@)
@@ -93,7 +95,8 @@ UNIT_SRC := $(wildcard tests/unit/*.c tests/fuzz/*.c)
 UNIT := $(UNIT_SRC:%.c=$(B)/%)
 $(UNIT): $(B)/%: %.c $(B)/libringside.a
 	@mkdir -p $(dir $@)
-	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(LDFLAGS_ALL) -o $@ $< $(B)/libringside.a $(LIBS) $$(sed -n 's,^// LIBS: ,,p' $<)
+	$(call SAY,CC,$<)$(CC) $(CFLAGS_ALL) $(CFLAGS) $(LDFLAGS_ALL) -o $@ $< $(B)/libringside.a $(LIBS) \
+		$$(sed -n 's,^// LIBS: ,,p' $<)
 
 unit: $(UNIT)
 
@@ -173,7 +176,7 @@ fuzz: $(B)/ringside $(UNIT)
 
 # libFuzzer on every device for FUZZ_TIME seconds each; what it learned stays in .cache/fuzz. FUZZ_DEVICES chooses.
 FUZZ_TIME := 60
-FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/dev_*.c tests/fuzz/net_*.c tests/fuzz/vnc_*.c tests/fuzz/qcow2.c))
+FUZZ_DEVICES := $(patsubst tests/fuzz/%.c,%,$(wildcard $(patsubst %,tests/fuzz/%.c,dev_* net_* vnc_* qcow2)))
 fuzz-devices: fuzzers
 	tests/fuzz/devices --seconds $(FUZZ_TIME) build-fuzz-clang $(FUZZ_DEVICES)
 
@@ -198,6 +201,7 @@ install: $(B)/ringside
 clean:
 	rm -rf build build-*
 
-.PHONY: all unit deps deps-run deps-bench deps-debian deps-fuzz guests run run-debian check fuzz fuzz-devices fuzzers bench bench-pc install clean
+.PHONY: all unit deps deps-run deps-bench deps-debian deps-fuzz guests run run-debian check fuzz fuzz-devices fuzzers \
+	bench bench-pc install clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d)

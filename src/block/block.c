@@ -232,7 +232,8 @@ void block_submit(struct block *b, struct block_request *r)
 	bool exact;
 	int result = check(b, r, &exact);
 	/* The ring moves all that there is memory for. */
-	bool ring = b->uring && exact && (r->op == BLOCK_READ || (r->op == BLOCK_WRITE && b->ring_writes)) && r->iov_count <= IOV_MAX;
+	bool by_ring = r->op == BLOCK_READ || (r->op == BLOCK_WRITE && b->ring_writes);
+	bool ring = b->uring && exact && by_ring && r->iov_count <= IOV_MAX;
 
 	r->block = b;
 	b->in_flight++;

@@ -43,8 +43,9 @@ int image_write_zeroes(struct image *i, uint64_t offset, uint64_t len)
 
 /* ---- a guard over what was guessed to be raw ---- */
 
-/* (Over a file only: see image_open.) A guest may write what it likes to its disk, so also the head of a qcow2 image whose backing file is any file of the
- * host's. If nobody says that the disk is raw, the next start would open that. So such a head is refused. */
+/* (Over a file only: see image_open.) A guest may write what it likes to its disk, so also the head of a qcow2 image whose
+ * backing file is any file of the host's. If nobody says that the disk is raw, the next start would open that. So such a
+ * head is refused. */
 struct guard {
 	struct image image;
 	struct image *base;

@@ -76,7 +76,8 @@ static bool fits(const struct loader *l, uint64_t base, uint64_t room)
 	return memory_offset(l->memory, base, room) != MEMORY_NOT_RAM && base + room <= l->memory->low;
 }
 
-/* The preferred load address, or none: a relocatable kernel that lies below it moves there itself (boot protocol, pref_address). */
+/* The preferred load address, or none: a relocatable kernel that lies below it moves there itself (boot protocol,
+ * pref_address). */
 static int linux_place(struct loader *l, const uint8_t *head, struct linux_image *k)
 {
 	k->base = k->version >= 0x20a ? get64(head + PREF_ADDRESS) : LOAD_ADDRESS;

@@ -83,7 +83,8 @@ static bool value_of(const char *path, const char *key, char *value, size_t size
 
 static void processor(void)
 {
-	static const char *const wanted[] = {"bmi2", "xsave", "avx", "avx2", "avx512f", "fsgsbase", "constant_tsc", "nonstop_tsc"};
+	static const char *const wanted[] = {"bmi2",    "xsave",    "avx",          "avx2",
+					     "avx512f", "fsgsbase", "constant_tsc", "nonstop_tsc"};
 	char model[128] = "unknown", flags[8192] = " ", has[200] = "", not[200] = "";
 
 	value_of("/proc/cpuinfo", "model name", model, sizeof(model));
@@ -99,8 +100,10 @@ static void processor(void)
 	says("processor", "%s; %ld online", model, sysconf(_SC_NPROCESSORS_ONLN));
 	says("", "has%s%s%s", has, *not ? "; has not" : "", not);
 	if (strstr(not, " bmi2"))
-		lacks("BMI2", "Intel's processors have it since Haswell, AMD's since Zen; in a virtual machine: a CPU model that has it "
-		      "(host, max, EPYC, Haswell)", "engine bt needs it: without KVM guests are interpreted, many times slower");
+		lacks("BMI2",
+		      "Intel's processors have it since Haswell, AMD's since Zen; in a virtual machine: a CPU model that has it "
+		      "(host, max, EPYC, Haswell)",
+		      "engine bt needs it: without KVM guests are interpreted, many times slower");
 	if (strstr(not, "nonstop_tsc"))
 		lacks("clock", "nothing to do: guests take the kvm-clock", "the time stamp counter may stop");
 }

@@ -112,7 +112,14 @@ enum x { X_OK = 0, X_FAULT, X_EXIT };
 			return x_; \
 	} while (0)
 
-enum event_type { EVENT_EXTERNAL, EVENT_NMI, EVENT_EXCEPTION, EVENT_SOFT_INT /* INT n */, EVENT_SOFT_EXCEPTION /* INT3 INTO */, EVENT_ICEBP /* INT1 */ };
+enum event_type {
+	EVENT_EXTERNAL,
+	EVENT_NMI,
+	EVENT_EXCEPTION,
+	EVENT_SOFT_INT,       /* INT n */
+	EVENT_SOFT_EXCEPTION, /* INT3, INTO */
+	EVENT_ICEBP,          /* INT1 */
+};
 
 struct fault {
 	uint8_t vector;

@@ -121,7 +121,8 @@ struct ata_drive {
 	/* the disk's */
 	bool busy;      /* `request` is under way */
 	bool cancelled; /* and nobody wants to hear of it */
-	bool draining;  /* waits for the end of what was cancelled, perhaps without vm->lock: the controller lets nothing through */
+	/* Waits for the end of what was cancelled, perhaps without vm->lock: the controller lets nothing through. */
+	bool draining;
 	struct block_request request;
 	struct iovec iov;
 	struct ata_transfer transfer;

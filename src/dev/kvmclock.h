@@ -20,9 +20,9 @@ struct timer_queue;
 struct kvmclock;
 
 struct kvmclock_ops {
-	uint64_t (*tsc)(void *opaque);                          /* the host's TSC now (what cpu_env.tsc gives) */
-	bool (*kick)(void *opaque, uint32_t apic_id);           /* KICK_CPU: wake it from HLT; false: none such. NULL: not offered */
-	uint64_t (*realtime)(void *opaque);                     /* ns since 1970; NULL: CLOCK_REALTIME. For tests */
+	uint64_t (*tsc)(void *opaque);                /* the host's TSC now (what cpu_env.tsc gives) */
+	bool (*kick)(void *opaque, uint32_t apic_id); /* KICK_CPU: wake it from HLT; false: none such. NULL: not offered */
+	uint64_t (*realtime)(void *opaque);           /* ns since 1970; NULL: CLOCK_REALTIME. For tests */
 };
 
 /* `tsc_khz`: the rate of ops->tsc. vcpus: 1..64. NULL: errno. */

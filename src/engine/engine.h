@@ -15,9 +15,10 @@ struct cpuid_table;
 typedef void range_fn(void *arg, const char *name, const void *start, size_t size);
 
 /* Of an engine that can have the local APICs itself, as the host's kernel can. Messages between vCPUs, timers, HLT, INIT and
- * SIPI, paravirtual EOI, steal time and the paravirtual clock are its affair then, and run comes back for none of them; the machine's own local
- * APICs sleep. The 8259's interrupts stay the loop's, by `deliver`: that the processor takes them now (cpu_interruptible)
- * says the local APIC's LINT0 too, while the engine has the vCPU's state; else lint0 is to be asked. */
+ * SIPI, paravirtual EOI, steal time and the paravirtual clock are its affair then, and run comes back for none of them;
+ * the machine's own local APICs sleep. The 8259's interrupts stay the loop's, by `deliver`: that the processor takes them
+ * now (cpu_interruptible) says the local APIC's LINT0 too, while the engine has the vCPU's state; else lint0 is to be
+ * asked. */
 struct engine_apics {
 	/* Before limit_cpuid and before there are vCPUs: it will have them in this VM. 0, -EOPNOTSUPP: not here, or -errno. */
 	int (*begin)(void *engine_vm);

@@ -1,8 +1,9 @@
 /*
  * The local APICs go to the engine and come back. See apics.h.
  *
- * The paravirtual clock goes with them. So does what is on its way to a vCPU: INIT and SIPI as messages, an NMI by the loop. The end of a level-triggered
- * interrupt that the engine did not get to tell of is seen by the vector's being in no local APIC any more.
+ * The paravirtual clock goes with them. So does what is on its way to a vCPU: INIT and SIPI as messages, an NMI by the
+ * loop. The end of a level-triggered interrupt that the engine did not get to tell of is seen by the vector's being in no
+ * local APIC any more.
  */
 #include "machine/apics.h"
 

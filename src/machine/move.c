@@ -158,7 +158,8 @@ bool vm_move(struct vm *vm, const struct engine *to, const char **error)
 	}
 	if (r == -EOPNOTSUPP) {
 		snprintf(error_line, sizeof error_line,
-			 "the guest was shown a processor that engine %s does not have here: begin with --engine %s", to->name, to->name);
+			 "the guest was shown a processor that engine %s does not have here: begin with --engine %s", to->name,
+			 to->name);
 		return refuse(error, error_line);
 	}
 	if (r == -EBUSY)

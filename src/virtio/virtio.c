@@ -136,21 +136,30 @@ void virtio_config_changed(struct virtio_device *v)
 		virtio_pci_interrupt(v, ISR_CONFIG, v->config_vector);
 }
 
+/* How many of `size` bytes at `offset` of the device's configuration there are. */
+static unsigned config_part(const struct virtio_device *v, uint64_t offset, unsigned size)
+{
+	uint64_t left = offset < v->ops->config_size ? v->ops->config_size - offset : 0;
+
+	return size < left ? size : (unsigned)left;
+}
+
 uint32_t virtio_config_get(struct virtio_device *v, uint64_t offset, unsigned size)
 {
-	uint32_t value = UINT32_MAX, there = v->ops->config_size;
+	uint32_t value = UINT32_MAX;
+	unsigned part = config_part(v, offset, size);
 
-	if (offset < there)
-		v->ops->config_read(v->opaque, (unsigned)offset, &value, size < there - offset ? size : there - (unsigned)offset);
+	if (part)
+		v->ops->config_read(v->opaque, (unsigned)offset, &value, part);
 	return value;
 }
 
 void virtio_config_set(struct virtio_device *v, uint64_t offset, uint32_t value, unsigned size)
 {
-	uint32_t there = v->ops->config_size;
+	unsigned part = config_part(v, offset, size);
 
-	if (offset < there && v->ops->config_write)
-		v->ops->config_write(v->opaque, (unsigned)offset, &value, size < there - offset ? size : there - (unsigned)offset);
+	if (part && v->ops->config_write)
+		v->ops->config_write(v->opaque, (unsigned)offset, &value, part);
 }
 
 /* ---- notifications ---- */

@@ -23,7 +23,8 @@ struct virtio_device;
 struct virtqueue;
 
 #define VIRTQUEUE_SIZE_MAX 1024u
-#define VIRTIO_LEGACY_QUEUE_SIZE 256u /* at most, by the legacy interface: its drivers cannot ask for less, and some have no more */
+/* At most, by the legacy interface: its drivers cannot ask for less, and some have no more. */
+#define VIRTIO_LEGACY_QUEUE_SIZE 256u
 
 enum virtio_id {
 	VIRTIO_ID_NET = 1,

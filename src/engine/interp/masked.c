@@ -1,5 +1,6 @@
 /*
- * Masked vector memory accesses, and what else depends on single registers, see masked.h. Registers are looked at in the vCPU's XSAVE area.
+ * Masked vector memory accesses, and what else depends on single registers, see masked.h. Registers are looked at in the
+ * vCPU's XSAVE area.
  * SDM 2 VMASKMOV, MASKMOVDQU, VGATHER*, VSCATTER*; SDM 1 15.6.4 (fault suppression). vCPU's thread.
  */
 #include "engine/interp/masked.h"
