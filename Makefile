@@ -36,18 +36,19 @@ B := build$(VARIANT)
 CFLAGS_ALL := -std=gnu17 -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wno-missing-field-initializers \
 	-Isrc -pthread -fno-strict-aliasing -D_GNU_SOURCE -MMD -MP -g
 CFLAGS_ALL += $(if $(DEBUG),-O0,-O2)
+# SANITIZERS: clang has no macro for them. Their run-time libraries use the vector registers.
+SANITIZED := -DSANITIZERS -DFPU_LEAVE_AT_ONCE -fno-omit-frame-pointer
 ifdef SAN
-CFLAGS_ALL += -DFPU_LEAVE_AT_ONCE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS_ALL += $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS_ALL += -fsanitize=address,undefined
 endif
 ifdef TSAN
-CFLAGS_ALL += -fno-omit-frame-pointer -DFPU_LEAVE_AT_ONCE
+CFLAGS_ALL += $(SANITIZED)
 LDFLAGS_ALL += -fsanitize=thread
 SEEN := -fsanitize=thread -Wno-tsan
 endif
 ifdef LIBFUZZER
-CFLAGS_ALL += -DLIBFUZZER -DFPU_LEAVE_AT_ONCE -fsanitize=fuzzer-no-link,address,undefined \
-	-fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS_ALL += -DLIBFUZZER $(SANITIZED) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 LDFLAGS_ALL += -fsanitize=fuzzer,address,undefined
 endif
 LDFLAGS_ALL += -pthread -Wl,--export-dynamic-symbol=webSocketsCheck # ui/vnc.c

@@ -23,7 +23,7 @@
 
 #define DEFAULT_MEMORY (512ull << 20)
 /* The sanitizers' run-time libraries look at files and processes as they like. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SANITIZERS
 #define SANDBOX_DEFAULT SANDBOX_OFF
 #else
 #define SANDBOX_DEFAULT SANDBOX_ON

@@ -2,6 +2,7 @@
 # Output is in $log; all functions return 0 when what was asked for happened.
 
 ringside=${RINGSIDE:-build/ringside}
+. tests/patience.sh
 guests=${GUESTS:-.cache/guests}
 tmp=$(mktemp -d)
 log=$tmp/log
@@ -52,17 +53,6 @@ guest_kill() {
 }
 
 guest_send() { printf '%s\n' "$1" >&7; }
-
-# patience SECONDS: how long to wait for what takes less on a quiet machine; more where the host has more to do than it has
-# processors. A machine that hangs is still found.
-patience() {
-	local load rest
-	read -r load rest </proc/loadavg
-	echo $(($1 * (1 + ${load%.*} / $(nproc))))
-}
-
-# waited BEGIN SECONDS: is it so long since BEGIN?
-waited() { [ $((SECONDS - $1)) -ge "$2" ] && [ $((SECONDS - $1)) -ge "$(patience "$2")" ]; }
 
 # guest_expect PATTERN SECONDS [TIMES]: waits until the output has the pattern (in TIMES lines).
 guest_expect() {

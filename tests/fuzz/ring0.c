@@ -23,7 +23,7 @@
 
 #include "generate_hot.h"
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZERS
 #define DEFAULT_COUNT 1000
 #else
 #define DEFAULT_COUNT 3000

@@ -31,12 +31,7 @@
 #include "generate_hot.h"
 #include "native.h"
 
-#if defined(__has_feature) /* clang */
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SANITIZERS
 #define DEFAULT_COUNT 50000
 #define NATIVE 0
 #else

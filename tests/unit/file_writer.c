@@ -58,7 +58,7 @@ static void test_errors(void)
 /* No memory for a large change, with small ones before it: all of it arrives all the same, in order. */
 static void test_no_memory(void)
 {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef SANITIZERS
 	enum { LARGE = 32 << 20 };
 	int fd = memfd_create("large", MFD_CLOEXEC);
 	uint8_t *large = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *got = MAP_FAILED;

@@ -439,7 +439,7 @@ static void test_ring(void)
 
 int main(void)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SANITIZERS
 	printf("# sanitizers' run-time libraries call what a role may not: not tested with them\n");
 	return summary();
 #endif

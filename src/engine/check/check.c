@@ -185,7 +185,7 @@ static void begin_block(struct check *c)
 }
 
 /* A sanitizer's build leaves the host's vector registers at once, and nothing tells that they were used. */
-#ifdef __SANITIZE_ADDRESS__
+#ifdef FPU_LEAVE_AT_ONCE
 #define ALWAYS_VECTORS true
 #else
 #define ALWAYS_VECTORS false
