@@ -16,9 +16,7 @@ typedef void range_fn(void *arg, const char *name, const void *start, size_t siz
 
 /* Of an engine that can have the local APICs itself, as the host's kernel can. Messages between vCPUs, timers, HLT, INIT and
  * SIPI, paravirtual EOI, steal time and the paravirtual clock are its affair then, and run comes back for none of them;
- * the machine's own local APICs sleep. The 8259's interrupts stay the loop's, by `deliver`: that the processor takes them
- * now (cpu_interruptible) says the local APIC's LINT0 too, while the engine has the vCPU's state; else lint0 is to be
- * asked. */
+ * the machine's own local APICs sleep. The 8259's interrupts stay the loop's, by `deliver`, when takes_extint says so. */
 struct engine_apics {
 	/* Before limit_cpuid and before there are vCPUs: it will have them in this VM. 0, -EOPNOTSUPP: not here, or -errno. */
 	int (*begin)(void *engine_vm);
@@ -31,8 +29,9 @@ struct engine_apics {
 	/* A vCPU's, which is not in run: to the engine, before it first runs there; and back, before vcpu_destroy. 0 or -errno. */
 	int (*put)(struct cpu *cpu, const struct apic_state *s);
 	int (*get)(struct cpu *cpu, struct apic_state *s);
-	/* Does LINT0 let the 8259's interrupt through to a vCPU whose state the engine does not have (cpu->state_away)? */
-	bool (*lint0)(struct cpu *cpu);
+	/* Does the vCPU, which is not in run, take the 8259's interrupt now? By LINT0, of which run comes back with EXIT_IRQ_WINDOW
+	 * when it does; or, if it was `sent` by the I/O APIC, whatever LINT0 says: then nobody tells when. */
+	bool (*takes_extint)(struct cpu *cpu, bool sent);
 	/* What the paravirtual clock says, ns; and that it says this from now on. Any thread; to set it: while no vCPU is in run. 0
 	 * or -errno. */
 	int (*get_clock)(void *engine_vm, uint64_t *ns);

@@ -91,6 +91,8 @@ bool lapic_extint_pending(const struct lapic *l)
 	return !(lvt & LVT_MASKED) && LVT_MODE(lvt) == LAPIC_EXTINT;
 }
 
+bool lapic_extint_sent(const struct lapic *l) { return l->lint[0] && l->extint_message; }
+
 /* Something changed: the vCPU has to look when there is something for it. */
 void lapic_update(struct lapic *l)
 {

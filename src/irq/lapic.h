@@ -86,6 +86,8 @@ int lapic_ack(struct lapic *l);
 /* The 8259's INTR is asserted and gets through (LINT0 as ExtINT, or the APIC is off): the vector is
  * then to be asked of the PIC. Comes after lapic_pending_vector. */
 bool lapic_extint_pending(const struct lapic *l);
+/* It is asserted, and the I/O APIC has sent it: LINT0 is not asked. Also where the local APICs are elsewhere. */
+bool lapic_extint_sent(const struct lapic *l);
 
 /* KVM's paravirtual EOI, MSR 0x4b564d04: address of a byte in guest memory, and an enable bit. Its bit 0 is set for an
  * interrupt whose EOI nobody waits for; the guest may clear it instead of doing the EOI. */

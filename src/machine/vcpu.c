@@ -21,8 +21,12 @@
 #include "util/log.h"
 
 #define REPORT_SIZE 8192u
+#define LOOK_AGAIN_NS 1000000u
 
 /* ---- life ---- */
+
+/* An interrupt waits, and nobody tells when it can be delivered. */
+static void look_again(void *opaque) { vcpu_kick(opaque); }
 
 int vcpu_new(struct vm *vm, unsigned index)
 {
@@ -36,6 +40,7 @@ int vcpu_new(struct vm *vm, unsigned index)
 	v->vm = vm;
 	v->sipi_vector = -1;
 	v->wait_sipi = index > 0;
+	timer_init(&v->look_again, vm->timers, look_again, v);
 	r = cpu_init(&v->cpu, &vm->memory, &vcpu_env, v, &vm->cpuid, index);
 	if (r < 0) {
 		munmap(v, sizeof *v);
@@ -56,6 +61,7 @@ int vcpu_new(struct vm *vm, unsigned index)
 
 void vcpu_free(struct vcpu *v)
 {
+	timer_cancel(&v->look_again);
 	if (v->vm->engine_vm) /* none: a move failed */
 		v->vm->config.engine->vcpu_destroy(&v->cpu);
 	pthread_cond_destroy(&v->wake);
@@ -121,10 +127,12 @@ static bool interrupt_pending(struct vcpu *v)
 	return lapic_pending_vector(v->lapic) >= 0 || lapic_extint_pending(v->lapic);
 }
 
-/* What the local APIC has to say of the 8259's interrupt, where the engine has both and cpu_interruptible does not tell. */
-static bool gets_through(struct vcpu *v)
+/* Where the engine has the local APICs, what is pending here is the 8259's. */
+static bool takes_interrupt(struct vcpu *v)
 {
-	return !v->vm->apics || v->cpu.state_away || v->vm->apics->lint0(&v->cpu);
+	const struct engine_apics *apics = v->vm->apics;
+
+	return apics ? apics->takes_extint(&v->cpu, lapic_extint_sent(v->lapic)) : cpu_interruptible(&v->cpu);
 }
 
 /* Chooses what is delivered next, and what has to wait for a window. An instruction whose I/O was just
@@ -147,8 +155,10 @@ static void choose_event(struct vcpu *v)
 	}
 	if (!interrupt_pending(v))
 		return;
-	if (!between || !cpu_interruptible(cpu) || !gets_through(v)) {
+	if (!between || !takes_interrupt(v)) {
 		cpu->want_irq_window |= WANT_IRQ;
+		if (v->vm->apics && lapic_extint_sent(v->lapic))
+			timer_arm(&v->look_again, clock_now() + LOOK_AGAIN_NS);
 		return;
 	}
 	int vector = lapic_ack(v->lapic);

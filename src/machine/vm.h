@@ -81,6 +81,7 @@ struct vcpu {
 	} event;
 	uint64_t pause_first, pause_last; /* TSC: of a loop of PAUSEs. This vCPU's thread only */
 	uint64_t tsc_offset; /* as the paravirtual clock knows it */
+	struct timer look_again; /* whether an interrupt can be delivered */
 	struct vcpu_pv pv; /* under vm->lock */
 	struct vcpu_stats stats;
 };

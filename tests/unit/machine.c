@@ -186,11 +186,11 @@ static int apics_routes(void *engine_vm, const struct apic_msi *pin, unsigned co
 	return (void)engine_vm, (void)pin, (void)count, 0;
 }
 static int apics_put(struct cpu *cpu, const struct apic_state *s) { return (void)cpu, (void)s, 0; }
-static bool apics_lint0(struct cpu *cpu) { return (void)cpu, lint0_open; }
+static bool apics_takes_extint(struct cpu *cpu, bool sent) { return cpu_interruptible(cpu) && (sent || lint0_open); }
 static int apics_set_clock(void *engine_vm, uint64_t ns) { return (void)engine_vm, (void)ns, 0; }
 
 static const struct engine_apics apics = {
-	.begin = apics_begin, .message = apics_message, .routes = apics_routes, .put = apics_put, .lint0 = apics_lint0,
+	.begin = apics_begin, .message = apics_message, .routes = apics_routes, .put = apics_put, .takes_extint = apics_takes_extint,
 	.set_clock = apics_set_clock,
 };
 

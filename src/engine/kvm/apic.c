@@ -164,14 +164,31 @@ static bool get_register(struct kvm_vcpu *k, unsigned offset, uint32_t *value)
 	return true;
 }
 
-static bool lint0(struct cpu *cpu)
+/* No other event is being delivered. */
+static bool nothing_else(const struct kvm_vcpu_events *e)
 {
-	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
+	return !e->exception.injected && !e->exception.pending && !e->interrupt.injected && !e->nmi.injected;
+}
+
+static bool lint0(struct kvm_vcpu *k)
+{
 	uint32_t lvt;
 
 	if (!(k->apic_base & BASE_ENABLE))
 		return true;
 	return get_register(k, LVT_LINT0, &lvt) && !(lvt & LVT_MASKED) && (lvt & LVT_MODE) == LVT_EXTINT;
+}
+
+/* With the state KVM has said it, LINT0 included, when the guest was left. */
+static bool takes_extint(struct cpu *cpu, bool sent)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(cpu);
+	struct kvm_vcpu_events e;
+
+	if (!cpu->state_away)
+		return cpu_interruptible(cpu) && (sent || lint0(k));
+	return cpu_interruptible(cpu) || (sent && (cpu->rflags & RFLAGS_IF) && ioctl(k->fd, KVM_GET_VCPU_EVENTS, &e) == 0 &&
+					  !e.interrupt.shadow && nothing_else(&e));
 }
 
 bool kvm_apic_broadcasts_eoi(struct kvm_vcpu *k)
@@ -182,7 +199,7 @@ bool kvm_apic_broadcasts_eoi(struct kvm_vcpu *k)
 }
 
 const struct engine_apics kvm_apics = {
-	.begin = begin, .message = message, .routes = routes, .put = put, .get = get, .lint0 = lint0,
+	.begin = begin, .message = message, .routes = routes, .put = put, .get = get, .takes_extint = takes_extint,
 	.get_clock = kvm_get_clock, .set_clock = kvm_set_clock,
 };
 
@@ -218,8 +235,7 @@ bool kvm_apic_extint(struct kvm_vcpu *k, uint8_t vector)
 	struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_RUNNABLE };
 	struct kvm_vcpu_events e;
 
-	if (ioctl(k->fd, KVM_GET_VCPU_EVENTS, &e) < 0 || e.exception.injected || e.exception.pending ||
-	    e.interrupt.injected || e.nmi.injected)
+	if (ioctl(k->fd, KVM_GET_VCPU_EVENTS, &e) < 0 || !nothing_else(&e))
 		return false;
 	e.interrupt.injected = 1;
 	e.interrupt.nr = vector;
