@@ -17,6 +17,7 @@ struct piece {
 };
 
 static struct piece *pieces; /* of the process; none is ever unmapped */
+static int refusal; /* -errno: why nothing could be reserved; nobody tries again */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* A file in memory, mapped twice: nothing that was writable becomes executable, which some hosts forbid, and where memory
@@ -80,7 +81,7 @@ int code_memory_take(struct code_memory *m, size_t size)
 	for (p = pieces; p && !(p->memory.rw && p->memory.size == size); p = p->next)
 		;
 	if (!p)
-		r = make(size, &p);
+		r = refusal ? refusal : make(size, &p);
 	if (r == 0) {
 		*m = p->memory;
 		p->memory.rw = NULL;
@@ -114,6 +115,7 @@ int code_memory_reserve(size_t size, unsigned count)
 		count -= p->memory.size == size;
 	while (r == 0 && count--)
 		r = make(size, &p);
+	refusal = r;
 	pthread_mutex_unlock(&lock);
 	return r;
 }

@@ -61,6 +61,8 @@ int engine_reserve(const struct engine *engine, bool all, unsigned vcpus)
 {
 	int r = interp_reserve(vcpus);
 
+	if (engine->without_code)
+		r = 0;
 	for (unsigned i = 0; r == 0 && engines[i]; i++)
 		if (engines[i]->reserve && (engines[i] == engine || (all && engine_found_fit(engines[i]))))
 			r = engines[i]->reserve();

@@ -55,6 +55,9 @@ struct engine {
 	int (*probe)(char *why, size_t size);
 	/* A device file that vm_create opens, by sandbox_open; NULL: none. */
 	const char *device;
+	/* It runs also where the host gives no executable memory. What the interpreter does for it there cannot be a vector or x87
+	 * instruction: that ends the machine with EXIT_ERROR. */
+	bool without_code;
 	/* Makes what a VM takes that cannot be made in a sandbox: executable memory. Any number of times; main thread.
 	 * 0 or -errno. NULL: nothing. */
 	int (*reserve)(void);
@@ -107,7 +110,7 @@ void engine_probe_cheap(void);
 /* Any thread: it was found out before that this host is fit for it. Nothing is tried. */
 bool engine_found_fit(const struct engine *engine);
 /* Calls reserve: of `engine`, and with `all` also of those that a VM may be moved to; and makes the interpreter's part
- * for so many vCPUs. 0 or -errno. */
+ * for so many vCPUs, if it can or has to be. 0 or -errno. */
 int engine_reserve(const struct engine *engine, bool all, unsigned vcpus);
 /* The best engine that this host is fit for, as probe says it; `why` gets "NAME: why not" of those that are better. */
 const struct engine *engine_choose(char *why, size_t size);

@@ -252,6 +252,7 @@ const struct engine engine_kvm = {
 	.name = "kvm",
 	.help = "the host's processor, by Linux's KVM",
 	.device = "/dev/kvm",
+	.without_code = true,
 	.probe = probe,
 	.vm_create = vm_create,
 	.vm_destroy = vm_destroy,
