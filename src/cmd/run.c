@@ -114,30 +114,37 @@ static int start_failed(const char *error)
 	return STATUS_ERROR;
 }
 
-/* The engine that was asked for, if this host is fit for it, or the best one; `chosen` says why not a better one. */
-static int choose_engine(struct vm_config *config, char *chosen, size_t size)
+/* The engine that was asked for, if this host is fit for it, or the best one, and the next best; `why` says why not a better
+ * one. */
+static int choose_engine(struct vm_config *config, char *why, size_t size)
 {
-	char why[400] = "";
-
-	*chosen = '\0';
+	*why = '\0';
 	engine_probe_cheap(); /* for who wants to move the machine to another one later */
 	if (!config->engine) {
-		config->engine = engine_choose(why, sizeof(why));
-		if (config->engine)
-			snprintf(chosen, size, "engine %s%s%s%s", config->engine->name, *why ? " (not " : "", why, *why ? ")" : "");
-		else
+		config->engine = engine_choose(why, size);
+		config->fallback = config->engine ? engine_after(config->engine) : NULL;
+		if (!config->engine)
 			fprintf(stderr, "ringside run: no engine runs here: %s\n", why);
-	} else if (engine_probe(config->engine, why, sizeof(why)) < 0) {
+	} else if (engine_probe(config->engine, why, size) < 0) {
 		fprintf(stderr, "ringside run: --engine %s: %s\n", config->engine->name, why);
 		return -EOPNOTSUPP;
 	}
 	return config->engine ? 0 : -EOPNOTSUPP;
 }
 
-/* What resets and moves take that the sandbox gives to nobody. */
-static bool reserve(const struct run_options *o)
+/* Which engine it is, why not a better one, and why not the best after all. */
+static void tell_engine(const char *name, const char *why, const char *failed)
 {
-	int r = o->sandbox == SANDBOX_OFF ? 0 : engine_reserve(o->vm.engine, o->vm.backends.qmp, o->vm.cpus);
+	if (*why || *failed)
+		fprintf(stderr, "ringside: engine %s (not %s%s%s)\n", name, why, *why && *failed ? "; " : "", failed);
+	else
+		fprintf(stderr, "ringside: engine %s\n", name);
+}
+
+/* What resets and moves take that the sandbox gives to nobody. */
+static bool reserve(const struct run_options *o, const struct engine *engine)
+{
+	int r = o->sandbox == SANDBOX_OFF ? 0 : engine_reserve(engine, o->vm.backends.qmp, o->vm.cpus);
 	char line[120];
 
 	if (r < 0) {
@@ -150,22 +157,24 @@ static bool reserve(const struct run_options *o)
 /* The guest's lives, from power-on to its end, resets between them. */
 static int run_guest(struct run *run)
 {
-	char chosen[440], line[512];
+	const bool chooses = !run->options.vm.engine;
+	char why[400], line[512];
 	const char *error;
 	struct vm *vm;
 	enum vm_end end;
 	int status;
 
-	if (choose_engine(&run->options.vm, chosen, sizeof(chosen)) < 0)
+	if (choose_engine(&run->options.vm, why, sizeof(why)) < 0)
 		return STATUS_ERROR;
 	if (option_sandbox_prepare(&run->options, line, sizeof line) < 0)
 		return start_failed(line);
+	error = "";
 	vm = vm_create(&run->options.vm, &error);
 	if (!vm)
 		return start_failed(error);
-	if (*chosen)
-		fprintf(stderr, "ringside: %s\n", chosen);
-	if (!reserve(&run->options)) {
+	if (chooses)
+		tell_engine(vm->config.engine->name, why, vm->config.engine == run->options.vm.engine ? "" : error);
+	if (!reserve(&run->options, vm->config.engine)) {
 		vm_destroy(vm);
 		return STATUS_ERROR;
 	}

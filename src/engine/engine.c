@@ -90,4 +90,16 @@ const struct engine *engine_choose(char *why, size_t size)
 	return NULL;
 }
 
+const struct engine *engine_after(const struct engine *engine)
+{
+	unsigned i;
+
+	for (i = 0; engines[i] && engines[i] != engine; i++)
+		;
+	while (engines[i] && engines[++i] && engines[i] != &engine_check) /* which takes all that the others do */
+		if (engine_runs_here(engines[i]))
+			return engines[i];
+	return NULL;
+}
+
 void engine_print(FILE *out, const char *name, uint64_t value) { fprintf(out, "  %-28s %" PRIu64 "\n", name, value); }

@@ -114,6 +114,8 @@ bool engine_found_fit(const struct engine *engine);
 int engine_reserve(const struct engine *engine, bool all, unsigned vcpus);
 /* The best engine that this host is fit for, as probe says it; `why` gets "NAME: why not" of those that are better. */
 const struct engine *engine_choose(char *why, size_t size);
+/* The best behind it; NULL: none. */
+const struct engine *engine_after(const struct engine *engine);
 
 /* interp: runs exactly one instruction (or one iteration group of a REP) at cpu->rip, delivering
  * any exception it raises. Every engine may call it. X_OK or X_EXIT (cpu->exit). */

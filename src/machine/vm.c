@@ -100,6 +100,22 @@ static void remapped(void *opaque)
 			vcpu_kick(vm->vcpu[i]);
 }
 
+static bool make_engine_vm(struct vm *vm, const char **error)
+{
+	struct vm_config *config = &vm->config;
+
+	errno = 0;
+	vm->engine_vm = config->engine->vm_create(&vm->memory);
+	if (vm->engine_vm || !errno)
+		return true;
+	fail(error, config->engine->name, -errno);
+	if (!config->fallback)
+		return false;
+	config->engine = config->fallback;
+	config->fallback = NULL;
+	return make_engine_vm(vm, error);
+}
+
 static bool build_machine(struct vm *vm, const char **error)
 {
 	const struct vm_config *config = &vm->config;
@@ -116,10 +132,8 @@ static bool build_machine(struct vm *vm, const char **error)
 		return fail(error, "CPUID of this host", r);
 	if (config->firmware.uefi && config->memory_size <= UEFI_MEMORY_MAX)
 		cpuid_limit_phys_bits(&vm->cpuid, UEFI_PHYS_BITS);
-	errno = 0;
-	vm->engine_vm = config->engine->vm_create(&vm->memory);
-	if (!vm->engine_vm && errno)
-		return fail(error, config->engine->name, -errno);
+	if (!make_engine_vm(vm, error))
+		return false;
 	if ((r = apics_begin(vm)) < 0)
 		return fail(error, config->engine->name, r);
 	if (config->engine->limit_cpuid && (r = config->engine->limit_cpuid(vm->engine_vm, &vm->cpuid)) < 0)

@@ -102,6 +102,7 @@ struct vm_config {
 	uint64_t memory_size; /* bytes */
 	unsigned cpus;
 	const struct engine *engine;
+	const struct engine *fallback; /* if this host turns out not to have what `engine` takes; NULL: none */
 	const char *kernel, *initrd, *append; /* paths, command line; kernel NULL: firmware boots; initrd NULL = none */
 	struct firmware_config firmware;
 	bool no_reboot;
@@ -154,7 +155,7 @@ struct vm {
 };
 
 /* Builds the machine of `config` (whose strings must outlive it). NULL: *error is one line for the user,
- * valid until this thread's next vm_create. */
+ * valid until this thread's next vm_create. So it is when vm->config.engine is the fallback: why. */
 struct vm *vm_create(const struct vm_config *config, const char **error);
 void vm_destroy(struct vm *vm);
 /* After vm_run came back with VM_RESET: a new machine of the same configuration, on the same backends; vm_run then starts

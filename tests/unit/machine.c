@@ -219,6 +219,29 @@ static void lint0_says(void)
 		 ends(&engine, code, sizeof code, &status) == VM_DEBUG_EXIT && status > 1);
 }
 
+static void *no_room(struct memory *memory)
+{
+	(void)memory;
+	errno = ENOMEM;
+	return NULL;
+}
+
+static void fallback(void)
+{
+	struct engine none = engine_interp;
+	struct vm_config config = {.memory_size = 16 << 20, .cpus = 1, .engine = &none, .kernel = "/nonexistent", .input_fd = -1,
+				   .output_fd = -1, .debug_exit_port = -1, .host_fd = -1};
+	const char *error = NULL;
+
+	none.name = "none";
+	none.vm_create = no_room;
+	check_on("no room", "an engine", !vm_create(&config, &error) && strstr(error, "none: Cannot allocate memory"));
+	config.fallback = &engine_interp;
+	check_on("no room", "its fallback goes on", !vm_create(&config, &error) && strstr(error, "/nonexistent"));
+	config.fallback = &none;
+	check_on("no room", "nor its fallback", !vm_create(&config, &error) && strstr(error, "none: Cannot"));
+}
+
 static void refusals(void)
 {
 	struct vm_config config = {.memory_size = 16 << 20,
@@ -249,6 +272,7 @@ int main(void)
 		all_ends(engines[e]);
 	}
 	lint0_says();
+	fallback();
 	refusals();
 	return summary();
 }
