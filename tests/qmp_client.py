@@ -4,9 +4,9 @@ import json, socket, sys, time
 
 def connect(path):
     """A socket, when somebody listens at the path."""
-    for _ in range(400):
+    for _ in range(2400):
         s = socket.socket(socket.AF_UNIX)
-        s.settimeout(20)
+        s.settimeout(120)
         try:
             s.connect(path)
             return s

@@ -13,7 +13,7 @@ threads() {
 # inside PID: waits until it is in the sandbox, or gone.
 inside() {
 	local i
-	for ((i = 0; i < 300; i++)); do
+	for ((i = 0; i < 1200; i++)); do
 		[ "$(threads "$1" 2>/dev/null)" = "1 2 " ] || [ ! -e "/proc/$1" ] && return
 		sleep 0.1
 	done
@@ -38,6 +38,7 @@ boxed() {
 		python3 tests/qmp_client.py "$tmp/boxed.qmp" system_reset >/dev/null
 		sleep 0.7
 	done
+	[ "$want" != "1 2 " ] || inside $pid
 	again=$(threads $pid)
 	kill -TERM $pid
 	wait $pid
@@ -101,7 +102,7 @@ python3 - "$tmp/vnc" >"$tmp/clients" 2>&1 <<-'EOF'
 	import socket, sys
 	def client(says):
 	    s = socket.socket(socket.AF_UNIX)
-	    s.settimeout(10)
+	    s.settimeout(60)
 	    s.connect(sys.argv[1])
 	    s.sendall(says)
 	    return s
