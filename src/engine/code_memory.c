@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,17 +21,37 @@ static struct piece *pieces; /* of the process; none is ever unmapped */
 static int refusal; /* -errno: why nothing could be reserved; nobody tries again */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* A file in memory, mapped twice: nothing that was writable becomes executable, which some hosts forbid, and where memory
- * is not overcommitted only pages in use count. */
+#define SHARED (MAP_SHARED | MAP_NORESERVE)
+
+/* The pages at `rw` once more, to be run. fd -1: they are no file's. */
+static void *map_again(void *rw, size_t size, int fd)
+{
+	void *rx;
+
+	if (fd >= 0)
+		return mmap(NULL, size, PROT_READ | PROT_EXEC, SHARED, fd, 0);
+	rx = mremap(rw, 0, size, MREMAP_MAYMOVE);
+	if (rx != MAP_FAILED && mprotect(rx, size, PROT_READ | PROT_EXEC) < 0) {
+		munmap(rx, size);
+		return MAP_FAILED;
+	}
+	return rx;
+}
+
+/*
+ * A file in memory, mapped twice: nothing that was writable becomes executable, which some hosts forbid, and where memory
+ * is not overcommitted only pages in use count. perf(1) gives names to anonymous memory only: for it there is no file.
+ */
 static int map(struct code_memory *m, size_t size)
 {
-	int fd = memfd_create("ringside-code", MFD_CLOEXEC), err;
+	bool perf = getenv("RINGSIDE_PERF_MAP") != NULL;
+	int fd = perf ? -1 : memfd_create("ringside-code", MFD_CLOEXEC), err;
 	void *rw = MAP_FAILED, *rx = MAP_FAILED;
 
-	if (fd >= 0 && ftruncate(fd, (off_t)size) == 0)
-		rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (perf || (fd >= 0 && ftruncate(fd, (off_t)size) == 0))
+		rw = mmap(NULL, size, PROT_READ | PROT_WRITE, SHARED | (perf ? MAP_ANONYMOUS : 0), fd, 0);
 	if (rw != MAP_FAILED)
-		rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_NORESERVE, fd, 0);
+		rx = map_again(rw, size, fd);
 	err = errno;
 	if (rx == MAP_FAILED && rw != MAP_FAILED)
 		munmap(rw, size);
