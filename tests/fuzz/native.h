@@ -2,8 +2,9 @@
  * Runs user code on the bare host CPU, in this process, from a given state to the first exception,
  * and tells the state and the exception. Header only; one thread; on Linux/x86-64.
  *
- * The code ends in an exception always (INT3 at the latest). The kernel's signal frame holds all
- * registers and the XSAVE area, so the state is exact.
+ * The code ends in an exception (INT3 at the latest), unless it returns to itself for ever, by a return address that it has
+ * written: SIGALRM to the thread ends it then. The kernel's signal frame holds all registers and the XSAVE area, so the state
+ * is exact.
  */
 #ifndef FUZZ_NATIVE_H
 #define FUZZ_NATIVE_H
@@ -37,7 +38,7 @@ struct {
 } __attribute__((packed)) native_far; /* where to: the kernel's flat segments for 64- or 32-bit programs */
 void native_enter(void);
 void native_resume(void);
-static volatile bool native_active;
+static volatile bool native_active, native_endless;
 
 __asm__(".text\n"
 	"native_enter:\n"
@@ -105,14 +106,24 @@ static void native_trap(int sig, siginfo_t *info, void *context)
 	native_trap_before.sa_sigaction(sig, info, context);
 }
 
+/* Whoever sends it thinks that the program has run for long. The monitor's code is above 4 GiB. */
+static void native_alarm(int sig, siginfo_t *info, void *context)
+{
+	const ucontext_t *uc = context;
+
+	if (!((uint64_t)uc->uc_mcontext.gregs[16] >> 32) && native_fault(sig, info, context))
+		native_endless = true;
+}
+
 static void native_init(uint64_t mask)
 {
 	static uint8_t stack[256 << 10];
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
 	struct sigaction sa = { .sa_sigaction = native_trap, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+	struct sigaction alarmed = { .sa_sigaction = native_alarm, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
 	struct sigaction before;
 	native_mask = mask;
-	if (sigaltstack(&ss, NULL) || sigaction(SIGTRAP, &sa, &before)) {
+	if (sigaltstack(&ss, NULL) || sigaction(SIGTRAP, &sa, &before) || sigaction(SIGALRM, &alarmed, NULL)) {
 		perror("native_init");
 		exit(2);
 	}
@@ -122,14 +133,16 @@ static void native_init(uint64_t mask)
 	hostfault_add(native_fault);
 }
 
-/* *s is where it starts (below 4 GiB) and, afterwards, where it ended. bits: 64 or 32. */
-static void native_run(struct user_state *s, unsigned bits)
+/* *s is where it starts (below 4 GiB) and, afterwards, where it ended. bits: 64 or 32. False: it did not end. */
+static bool native_run(struct user_state *s, unsigned bits)
 {
 	native_state = s;
 	native_far.offset = (uint32_t)s->rip;
 	native_far.selector = bits == 64 ? 0x33 : 0x23;
+	native_endless = false;
 	native_active = true;
 	native_enter();
+	return !native_endless;
 }
 
 #endif
