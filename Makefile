@@ -1,7 +1,7 @@
 # Ringside. `make run` and `make check` do everything on a fresh Debian 12; see README.md.
 #   make            build/ringside            make DEBUG=1   -O0 -g
 #   make SAN=1      AddressSanitizer + UBSan  make CC=clang  with clang
-#   make TSAN=1     ThreadSanitizer, for --engine interp: TSAN_OPTIONS=suppressions=tests/tsan.supp
+#   make TSAN=1     ThreadSanitizer, for engines bt and interp: TSAN_OPTIONS=suppressions=tests/tsan.supp
 #   make run-debian boot Debian 12 from a disk
 #   make run        boot Debian's kernel to a shell, here      make V=1   show the commands
 #   make check      all tests; ends with "N passed, N failed"  make fuzz  fuzz until stopped
@@ -43,7 +43,7 @@ CFLAGS_ALL += $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=un
 LDFLAGS_ALL += -fsanitize=address,undefined
 endif
 ifdef TSAN
-CFLAGS_ALL += $(SANITIZED)
+CFLAGS_ALL += $(SANITIZED) -DTSAN
 LDFLAGS_ALL += -fsanitize=thread
 SEEN := -fsanitize=thread -Wno-tsan
 endif
@@ -66,10 +66,10 @@ LIB_OBJ := $(filter-out $(B)/src/main.o,$(OBJ))
 GENERAL_REGS := $(B)/src/cpu/% $(B)/src/engine/% $(B)/src/mem/% $(B)/src/machine/vcpu_env.o \
 	$(B)/src/util/pages.o
 
-# ThreadSanitizer's run-time library would destroy it, and puts off signals, the translator's kicks among them. What
-# the interpreter does itself touches its own vCPU and guest RAM only: not to be seen, so that Linux boots in minutes.
+# ThreadSanitizer's run-time library would destroy it: what runs while it is live is not to be seen. What the
+# interpreter does itself touches its own vCPU and guest RAM only: neither, so that Linux boots in minutes.
 UNSEEN := $(B)/src/cpu/fpu.o $(patsubst %,$(B)/src/cpu/%.o,decode insn insn_table) $(B)/src/engine/interp/% \
-	$(B)/src/engine/bt/%
+	$(patsubst %,$(B)/src/engine/bt/%.o,seen signal)
 
 SAY = $(if $(V),,@echo '  $(1)	$(2)';)
 

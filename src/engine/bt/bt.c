@@ -81,7 +81,7 @@ static unsigned one_by_one_link(const struct bt *bt, uint32_t id, unsigned insn)
 
 /* An access missed the TLB. 0: it will hit now; else what to leave the block with. A group that is looked up
  * for writing before it has to be may not be writable yet: then it is as if it crossed into another page. */
-static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32_t id)
+uint32_t bt_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32_t id)
 {
 	bool write = MISS_WRITE(info), live = cpu->fpu_live, readable = false, crosses;
 	unsigned size = MISS_SIZE(info);
@@ -96,7 +96,7 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 		enum x x = mmu_fill(cpu, address, write && !MISS_READ_FIRST(info) ? MMU_WRITE : MMU_READ, &hva);
 
 		if (live && !cpu->fpu_live)
-			cpu_fpu_enter(cpu);
+			bt_fpu_enter(cpu);
 		if (__builtin_expect(bt->write_count != 0, 0)) /* an A or D bit, in a page with code */
 			return LEAVE_CODE(LEAVE_STOP, MISS_INSN(info), 0);
 		if (x == X_OK && hva && mmu_tlb_hit(cpu, address, size, cpu->tlb_mode, write ? TLB_WRITE : TLB_READ)) {
@@ -117,7 +117,7 @@ static uint32_t on_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32
 	return LEAVE_CODE(LEAVE_INTERPRET, MISS_INSN(info), 0);
 }
 
-/* A request came while `on_miss` was away: the block is left where the access missed. */
+/* A request came while `bt_miss` was away: the block is left where the access missed. */
 static uint32_t on_miss_stop(struct cpu *cpu)
 {
 	return LEAVE_CODE(LEAVE_STOP, MISS_INSN((uint32_t)cpu->engine_word[WORD_MISS_INFO]), 0);
@@ -186,7 +186,7 @@ static enum next left(struct bt *bt, uint32_t code, uint32_t *key, uint32_t *fro
 	case LEAVE_FPU:
 		cpu->rip = base + b->rip;
 		*key = b->key;
-		cpu_fpu_enter(cpu);
+		bt_fpu_enter(cpu);
 		return NEXT_BLOCK;
 	case LEAVE_WINDOW:
 		cpu->rip = base + l->target;
@@ -216,7 +216,7 @@ static uint32_t enter(struct bt *bt, uint32_t key, uint32_t id)
 	const struct block *b = bt_block(bt, id);
 
 	if (b->fpu)
-		cpu_fpu_enter(bt->cpu);
+		bt_fpu_enter(bt->cpu);
 	branch_select(bt, key & ~(uint32_t)KEY_ONE_BY_ONE);
 	bt->stats.entered++;
 	return bt->enter(bt->cpu, bt_host(bt, b->entry));
@@ -491,9 +491,14 @@ static int vcpu_create(struct bt_vm *vm, struct cpu *cpu, bool unchained)
 	branch_init(bt);
 	cpu->engine_word[WORD_ARITH] = EF_ARITH;
 	cpu->engine_word[WORD_PUSHF] = RFLAGS_ALL & ~(uint64_t)(EF_ARITH | RFLAGS_VM | RFLAGS_RF);
-	cpu->engine_word[WORD_MISS_FN] = (uint64_t)(uintptr_t)on_miss;
+	cpu->engine_word[WORD_MISS_FN] = (uint64_t)(uintptr_t)bt_miss;
 	cpu->engine_word[WORD_STOP_FN] = (uint64_t)(uintptr_t)on_miss_stop;
 	cpu->engine_word[WORD_CALLOUT_FN] = (uint64_t)(uintptr_t)callout_run;
+#ifdef TSAN
+	bt->enter = seen_enter;
+	cpu->engine_word[WORD_MISS_FN] = (uint64_t)(uintptr_t)seen_miss;
+	cpu->engine_word[WORD_CALLOUT_FN] = (uint64_t)(uintptr_t)seen_callout;
+#endif
 	cpu->engine_word[WORD_SELF] = (uint64_t)(uintptr_t)cpu;
 	cpu->engine_state = bt;
 	cpu->hooks = &hooks;

@@ -14,6 +14,7 @@
  *   access.c     addresses, TLB look-ups, and one look-up for several accesses
  *   ident.c      instructions that are copied, with their registers renamed and memory redirected
  *   signal.c     host faults in guest instructions, and the kick
+ *   seen.c       between translated code and C that ThreadSanitizer watches
  *   host.c       sequences that depend on what the host's processor is slow at
  *   emit.c       host instructions
  *
@@ -391,6 +392,7 @@ struct bt {
 	struct { uint64_t offset, len; } write[WRITES];
 
 	int tid;             /* the vCPU's thread while it is in run, for kick; atomic */
+	bool fpu_wanted;     /* seen.c: translated code that is entered next wants guest vector state live */
 	struct bt_stats stats;
 };
 
@@ -655,6 +657,18 @@ bool ident_emit(struct translator *t, const struct insn *insn);
 bool ident_leaves_rcx(const struct insn *insn); /* uses it for the look-up at most, and does not change it then */
 bool ident_leaves_r10(const struct insn *insn);
 
+/* ---- seen.c ---- */
+#ifdef TSAN
+uint32_t seen_enter(struct cpu *cpu, const void *code); /* in place of what generated code is called by and calls */
+uint32_t seen_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32_t id);
+uint32_t seen_callout(struct cpu *cpu, const struct callout *c);
+void seen_patched(struct bt_vm *vm); /* code that others run leads to a block that this thread knows all of */
+static inline void bt_fpu_enter(struct cpu *cpu) { bt_of(cpu)->fpu_wanted = true; }
+#else
+static inline void seen_patched(struct bt_vm *vm) { (void)vm; }
+static inline void bt_fpu_enter(struct cpu *cpu) { cpu_fpu_enter(cpu); } /* for what translated code is entered next */
+#endif
+
 /* ---- signal.c ---- */
 int signal_init(void); /* once a process; 0 or -errno */
 void signal_enter(struct bt *bt); /* this thread is about to run the vCPU: gs, kicks */
@@ -662,6 +676,7 @@ void signal_leave(struct bt *bt);
 void signal_interrupt(struct bt *bt, uint32_t request); /* REQUEST_*: makes it leave translated code; any thread */
 
 /* ---- bt.c ---- */
+uint32_t bt_miss(struct cpu *cpu, uint64_t address, uint32_t info, uint32_t id); /* the routine `miss` calls it */
 int bt_vcpu_create_unchained(struct memory *memory, struct cpu *cpu);
 void bt_vcpu_destroy(struct cpu *cpu);
 /* One block, or one instruction by the interpreter. *insns: completed (a delivered exception completes its

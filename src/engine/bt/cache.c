@@ -172,6 +172,7 @@ void cache_chain(struct bt *bt, uint32_t from, unsigned link, uint32_t to, uint6
 		l->to = to;
 		l->next = target->incoming;
 		target->incoming = number;
+		seen_patched(vm);
 		patch32(vm->rw, l->site, target->entry);
 		vm->stats.chained++;
 	}

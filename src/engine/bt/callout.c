@@ -47,7 +47,7 @@ static uint32_t enter_next(struct bt *bt, uint32_t key)
 			return LEAVE_CODE(LEAVE_LOOP, 0, 0);
 		branch_insert(bt, key, cpu->rip, id);
 		if (bt_block(bt, id)->fpu)
-			cpu_fpu_enter(cpu);
+			bt_fpu_enter(cpu);
 		code = bt_host(bt, bt_block(bt, id)->entry);
 	}
 	cpu->engine_word[WORD_TARGET] = (uint64_t)(uintptr_t)code;
@@ -99,7 +99,7 @@ uint32_t callout_run(struct cpu *cpu, const struct callout *c)
 		return enter_next(bt, key);
 	branch_select(bt, key);
 	if (fpu)
-		cpu_fpu_enter(cpu);
+		bt_fpu_enter(cpu);
 	return 0;
 }
 

@@ -224,6 +224,14 @@ void signal_interrupt(struct bt *bt, uint32_t request)
 
 static int init_error;
 
+/* ThreadSanitizer's sigaction puts handlers off until a system call: no kick would arrive. */
+#ifdef TSAN
+int __sigaction(int sig, const struct sigaction *action, struct sigaction *old);
+#define set_handler __sigaction
+#else
+#define set_handler sigaction
+#endif
+
 static void init(void)
 {
 	struct sigaction sa = { .sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
@@ -232,7 +240,7 @@ static void init(void)
 	hostfault_install();
 	if (!hostfault_add(on_fault))
 		init_error = -ENOSPC;
-	else if (sigaction(SIGNAL_KICK_BT, &sa, NULL) < 0 || sigaction(SIGTRAP, &sa, NULL) < 0)
+	else if (set_handler(SIGNAL_KICK_BT, &sa, NULL) < 0 || set_handler(SIGTRAP, &sa, NULL) < 0)
 		init_error = -errno;
 }
 
