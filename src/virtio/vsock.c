@@ -598,6 +598,8 @@ static void vsock_notify(void *opaque, unsigned queue)
 
 	if (queue == QUEUE_TX)
 		take_from_guest(v);
+	else if (queue == QUEUE_RX)
+		v->starved = false; /* who still finds none says so again */
 	deliver(v);
 	if (queue == QUEUE_RX) { /* what was held back by refusals without a buffer */
 		take_from_guest(v);

@@ -338,6 +338,32 @@ static void test_no_buffers(void)
 	stop();
 }
 
+/* Data that found no buffer goes on when there is one, though there is nothing else to say. */
+static void test_buffers_again(void)
+{
+	uint8_t data[300] = {1};
+
+	start(1);
+	int fd = connect_from_guest(6002);
+	uint16_t id;
+	uint32_t len;
+	CHECK_EQ(write(fd, data, 100), 100);
+	for (unsigned i = 0; i < 4; i++)
+		vd_turn();
+	CHECK(vd_used(&v, RX, &id, &len)); /* the only buffer, which is kept */
+	CHECK_EQ(len, sizeof got + 100);
+	CHECK_EQ(write(fd, data, 200), 200);
+	for (unsigned i = 0; i < 4; i++)
+		vd_turn();
+	CHECK(!vd_used(&v, RX, &id, &len));
+	offer(rx_of[id]);
+	vd_kick(&v, RX);
+	expect(RW, 80, 6002);
+	CHECK_EQ(got.len, 200);
+	close(fd);
+	stop();
+}
+
 static void test_refusals(void)
 {
 	start(16);
@@ -372,6 +398,7 @@ int main(void)
 	test_slow_host();
 	test_large_packet();
 	test_no_buffers();
+	test_buffers_again();
 	test_refusals();
 	return summary();
 }
