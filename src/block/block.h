@@ -40,7 +40,7 @@ struct block_request {
 	uint64_t offset, len;    /* bytes, multiples of BLOCK_SECTOR, inside the disk; 0 for a flush */
 	const struct iovec *iov; /* read, write: len bytes in all (more is not touched, and takes longer); valid until done */
 	int iov_count;
-	bool fua;        /* write: on stable storage when done */
+	bool fua;        /* writes and zeroes: on stable storage when done */
 	bool may_unmap;  /* write zeroes: may give the space back */
 	/* result: 0 or -errno. On the I/O thread, vm->lock held; may submit again and may free the request. */
 	void (*done)(struct block_request *r, int result);

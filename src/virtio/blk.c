@@ -176,6 +176,7 @@ static void start_ranges(struct request *r, uint32_t type)
 		return;
 	}
 	r->block.op = type == T_DISCARD ? BLOCK_DISCARD : BLOCK_WRITE_ZEROES;
+	r->block.fua = type == T_WRITE_ZEROES && !d->writeback;
 	r->block.done = range_done;
 	next_range(r);
 }
