@@ -124,10 +124,18 @@ static void close_client(struct chardev *c)
 
 static bool is_socket(const struct chardev *c) { return c->kind == KIND_UNIX || c->kind == KIND_TCP; }
 
+/* The client has sent more than could be read. */
+static bool has_more(const struct chardev *c)
+{
+	uint8_t byte;
+
+	return recv(c->in, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* Nobody will read any more. */
 static void output_broken(struct chardev *c)
 {
-	if (is_socket(c)) {
+	if (is_socket(c) && !has_more(c)) {
 		close_client(c);
 		return;
 	}
@@ -238,17 +246,26 @@ static void offer_input(struct chardev *c)
 
 /* ---- the loop ---- */
 
+static bool has_gone(const struct chardev *c)
+{
+	struct pollfd p = {.fd = c->in};
+
+	return poll(&p, 1, 0) > 0;
+}
+
 static void prepare(void *opaque, struct loop_set *set)
 {
 	struct chardev *c = opaque;
 	/* Keys are obeyed even when the guest reads nothing, so what is filtered is always read. */
 	bool room = c->owner.filter || (c->ops && c->end < INPUT_MAX);
+	/* What a client sent before it went is read first, unless another one waits. */
+	bool left = c->in >= 0 && !room && is_socket(c) && has_gone(c) && has_more(c);
 
 	/* A client is watched for its end even when nothing may be read. */
-	c->in_index = c->in >= 0 && (room || is_socket(c)) ? loop_set_add(set, c->in, room ? POLLIN : 0) : -1;
+	c->in_index = c->in >= 0 && !left && (room || is_socket(c)) ? loop_set_add(set, c->in, room ? POLLIN : 0) : -1;
 	c->out_index = c->out >= 0 && c->short_write ? loop_set_add(set, c->out, POLLOUT) : -1;
 	/* One at a time: the next one waits. */
-	c->listen_index = c->listen_fd >= 0 && c->in < 0 ? loop_set_add(set, c->listen_fd, POLLIN) : -1;
+	c->listen_index = c->listen_fd >= 0 && (c->in < 0 || left) ? loop_set_add(set, c->listen_fd, POLLIN) : -1;
 }
 
 static void serve(void *opaque, const struct loop_set *set)
@@ -258,14 +275,16 @@ static void serve(void *opaque, const struct loop_set *set)
 
 	if (revents & POLLIN || (revents && !is_socket(c)))
 		read_input(c);
-	else if (revents)
+	else if (revents && !has_more(c))
 		close_client(c);
 	if (loop_set_revents(set, c->out_index) && c->short_write && c->ops) {
 		c->short_write = false;
 		c->ops->output_ready(c->opaque);
 	}
-	if (loop_set_revents(set, c->listen_index))
+	if (loop_set_revents(set, c->listen_index)) {
+		close_client(c); /* one that has gone */
 		accept_client(c);
+	}
 	offer_input(c);
 }
 

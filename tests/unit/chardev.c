@@ -120,6 +120,31 @@ static void unix_socket(void)
 	one = client(spec + 5);
 	turns(2);
 	CHECK(one >= 0 && d.opened == 3);
+
+	/* What a client sent before it went is not lost, though the device is slow. */
+	d.len = d.takes = 0;
+	CHECK_EQ(write(one, much, 6000), 6000);
+	close(one);
+	turns(4);
+	CHECK_EQ(d.closed, 2);
+	CHECK_EQ(chardev_write(c, (const uint8_t *)"lost", 4), 4);
+	d.takes = 1000;
+	turns(12);
+	CHECK_EQ(d.len, 6000);
+	CHECK_EQ(d.closed, 3);
+	/* Nobody waits for a device that takes nothing of what one who has gone has left. */
+	one = client(spec + 5);
+	turns(2);
+	d.len = d.takes = 0;
+	CHECK_EQ(write(one, much, 6000), 6000);
+	turns(2);
+	two = client(spec + 5);
+	turns(2);
+	CHECK_EQ(d.opened, 4);
+	close(one);
+	turns(2);
+	CHECK(d.opened == 5 && d.closed == 4 && chardev_connected(c));
+	one = two;
 	chardev_free(c);
 	CHECK_EQ(client(spec + 5), -1);
 	close(one);
