@@ -107,8 +107,10 @@ dmesg | grep -cE 'NMI backtrace for cpu [0-9]+'; dmesg -c >/dev/null" "$(limit "
 
 everything() { # ENGINE GUEST CPUS
 	local engine=$1 guest=$2 cpus=$3 name="$2, $3 vCPUs, $1"
-	# a host that is busy keeps vCPUs waiting for longer than the kernel's 20 seconds
-	start "$name" "$engine" "$guest" "$cpus" "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=300" || return
+	# a host that is busy keeps vCPUs waiting for longer than the kernel's 20 seconds; with sanitizers for minutes
+	local patient="watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=300"
+	[ -z "$sanitized" ] || patient="nosoftlockup rcupdate.rcu_cpu_stall_timeout=300"
+	start "$name" "$engine" "$guest" "$cpus" "$patient" || return
 	processors "$name" "$engine" "$cpus"
 	stress "$name" "$engine" "$cpus" || return
 	text_patching "$name" "$engine" "$cpus"

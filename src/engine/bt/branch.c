@@ -24,6 +24,9 @@ unsigned branch_mode(uint32_t key)
 
 static struct branch_context *context_of(struct bt *bt) { return &bt->context[bt->current]; }
 
+/* branch_forget may do the same at the same time. */
+static void entry_empty(struct branch_entry *entry) { __atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED); }
+
 static void branch_empty(struct bt *bt, unsigned mode)
 {
 	struct branch_entry *entry = bt->cpu->branch_cache->mode[mode].entry;
@@ -31,10 +34,10 @@ static void branch_empty(struct bt *bt, unsigned mode)
 
 	if (bt->branch_filled[mode] <= BRANCH_RECENT)
 		for (unsigned i = 0; i < bt->branch_filled[mode]; i++)
-			entry[mode == TLB_USER ? c->entry[i].index : bt->branch_recent[mode][i]].minus_target = TLB_EMPTY;
+			entry_empty(&entry[mode == TLB_USER ? c->entry[i].index : bt->branch_recent[mode][i]]);
 	else
 		for (unsigned i = 0; i < BRANCH_ENTRIES; i++)
-			entry[i].minus_target = TLB_EMPTY;
+			entry_empty(&entry[i]);
 	bt->branch_filled[mode] = 0;
 	bt->branch_local[mode] = false;
 }
@@ -146,10 +149,11 @@ static void note_page(struct bt *bt, uint64_t linear)
 void page_bind(struct bt *bt, const struct block *b, uint64_t linear)
 {
 	struct code_page *page = &bt->cpu->branch_cache->page[b->code_page];
+	uint64_t bound = __atomic_load_n(&page->linear_plus_1, __ATOMIC_RELAXED);
 
-	if (__builtin_expect(page->linear_plus_1 == linear + 1, 1))
+	if (__builtin_expect(bound == linear + 1, 1))
 		return;
-	if (page->linear_plus_1) { /* it is at two addresses */
+	if (bound) { /* it is at two addresses */
 		branch_empty(bt, TLB_USER);
 		return_drop(bt, TLB_USER);
 	}
@@ -189,11 +193,11 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 	if (bt->unchained)
 		return;
 	branch_select(bt, key);
-	__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED);
+	entry_empty(entry);
 	__atomic_store_n(&entry->code, (uint64_t)(uintptr_t)bt_host(bt, bt_block(bt, id)->entry), __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->minus_target, -rip, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&bt_block(bt, id)->dead, __ATOMIC_SEQ_CST)) /* or branch_forget has seen the entry */
-		__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED);
+		entry_empty(entry);
 	global = fetched_global(bt->cpu, linear) && (!bt_block(bt, id)->len2 || fetched_global(bt->cpu, linear + PAGE_SIZE));
 	if (bt->branch_filled[mode] < BRANCH_RECENT && mode == TLB_USER)
 		context_of(bt)->entry[bt->branch_filled[mode]] = (struct saved_branch){
@@ -280,12 +284,12 @@ static void context_put_away(struct bt *bt)
 				continue; /* gone, or what came in its place is further on in the list */
 			if (!s.global)
 				c->entry[c->filled++] = s;
-			entry[s.index].minus_target = TLB_EMPTY;
+			entry_empty(&entry[s.index]);
 		}
 		for (unsigned i = 0; i < pages; i++) {
 			struct saved_page s = c->page[i];
 
-			if (page[s.index].linear_plus_1 != s.linear + 1)
+			if (__atomic_load_n(&page[s.index].linear_plus_1, __ATOMIC_RELAXED) != s.linear + 1)
 				continue; /* it has been at two addresses: the other one is further on */
 			c->page[c->pages_filled++] = s;
 			__atomic_store_n(&page[s.index].linear_plus_1, 0, __ATOMIC_RELAXED);

@@ -402,7 +402,9 @@ static inline struct block *bt_block(const struct bt *bt, uint32_t id) { return 
 /* What the RIPs of a block, which this vCPU has been in just now, are from. */
 static inline uint64_t bt_rip_base(const struct bt *bt, const struct block *b)
 {
-	return b->code_page ? bt->cpu->branch_cache->page[b->code_page].linear_plus_1 - 1 : 0;
+	const struct code_page *page = &bt->cpu->branch_cache->page[b->code_page];
+
+	return b->code_page ? __atomic_load_n(&page->linear_plus_1, __ATOMIC_RELAXED) - 1 : 0;
 }
 static inline uint64_t bt_insn_rip(const struct bt *bt, const struct block *b, unsigned insn)
 {
