@@ -33,6 +33,7 @@ struct stream {
 	struct net_socket_config config;
 	bool again;          /* a lost connection is made again */
 	bool connecting;
+	bool full;           /* the net was told that it cannot send */
 	struct loop_fd fd, listener;
 	struct loop_call in_call; /* there was no room for what is in `in` */
 	struct timer reconnect;
@@ -51,7 +52,7 @@ static void lost(struct stream *s, const char *why)
 	loop_remove_fd(s->loop, &s->fd);
 	close(s->fd.fd);
 	s->fd.fd = -1;
-	s->connecting = false;
+	s->connecting = s->full = false;
 	s->out_first = s->out_count = 0;
 	s->in_count = 0;
 	loop_call_cancel(s->loop, &s->in_call);
@@ -81,7 +82,8 @@ static bool stream_sendable(void *backend)
 {
 	struct stream *s = backend;
 
-	return OUT_SIZE - s->out_count >= OUT_RESERVE;
+	s->full = OUT_SIZE - s->out_count < OUT_RESERVE;
+	return !s->full;
 }
 
 static void put(struct stream *s, const void *data, size_t len)
@@ -125,7 +127,8 @@ static void stream_send_end(void *backend)
 		s->out_first = (s->out_first + (unsigned)sent) % OUT_SIZE;
 		s->out_count -= (unsigned)sent;
 	}
-	short events = (short)(s->out_count ? s->fd.events | POLLOUT : s->fd.events & ~POLLOUT);
+	/* Also when nothing waits any more: poll tells the net that it can send again. */
+	short events = (short)(s->out_count || s->full ? s->fd.events | POLLOUT : s->fd.events & ~POLLOUT);
 	if (events != s->fd.events && s->fd.fd >= 0 && !s->connecting) {
 		s->fd.events = events;
 		loop_wake(s->loop);
@@ -209,6 +212,7 @@ static void stream_ready(void *opaque, short revents)
 		return;
 	}
 	if (revents & POLLOUT) {
+		s->full = false;
 		stream_send_end(s);
 		if (stream_sendable(s))
 			net_sendable(s->net);
