@@ -146,6 +146,8 @@ static bool deliver_frames(struct stream *s)
 		uint32_t len = be32(s->in + at);
 
 		if (len > NET_FRAME_MAX) {
+			if (at)
+				net_deliver_end(s->net);
 			lost(s, "a frame longer than there can be");
 			return false;
 		}

@@ -375,8 +375,11 @@ static void test_net(void)
 	CHECK_EQ(kept_count, 1);
 	/* the other side ends: the link goes down; a frame that cannot be ends it, too */
 	uint8_t bad[4] = {0xff, 0, 0, 0};
+	ends = 0;
+	nf_send(peer, p, len);
 	CHECK_EQ(write(peer, bad, 4), 4);
 	turn();
+	CHECK_EQ(ends, 1);
 	CHECK(!net_link_up(n));
 	CHECK_EQ(link_changes, 1);
 	CHECK_EQ(recv(peer, got, 1, 0), 0);
