@@ -22,7 +22,8 @@
 	X(SANDBOX_REMOTE_DISK, "a network disk's worker") \
 	X(SANDBOX_SHARE, "a shared directory's worker") \
 	X(SANDBOX_SCREEN, "the VNC server's thread") \
-	X(SANDBOX_FILE, "a file's writer")
+	X(SANDBOX_FILE, "a file's writer") \
+	X(SANDBOX_TRANSLATOR, "the translator's helper")
 
 enum sandbox_role {
 #define X(id, name) id,

@@ -2,8 +2,10 @@
 #include "engine/code_memory.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "check.h"
 
@@ -80,6 +82,51 @@ static void test_reserve(void)
 		code_memory_give_back(&m[i]);
 }
 
+/* What becomes a large page is the same bytes at both addresses, before, meanwhile and after, and is given back. */
+static void test_large(void)
+{
+	enum { SIZE4 = 4 * CODE_MEMORY_LARGE, FULL = CODE_MEMORY_LARGE, WORDS = SIZE4 / 8, TENTHS = 100 };
+	const struct timespec tenth = {0, 100000000};
+	struct code_memory m;
+	uint64_t wrong = 0;
+	unsigned waits;
+
+	CHECK_EQ(code_memory_take(&m, SIZE4), 0);
+	CHECK(((uintptr_t)m.rw | (uintptr_t)m.rx) % CODE_MEMORY_LARGE == 0);
+	volatile uint64_t *rw = (volatile uint64_t *)m.rw, *rx = (volatile uint64_t *)m.rx;
+	for (uint64_t i = 0; i < 3 * FULL / 8; i++)
+		rw[i] = i * 0x9e3779b97f4a7c15ull;
+	code_memory_full(&m, FULL);
+	code_memory_full(&m, FULL + 4096); /* the same one */
+	code_memory_full(&m, 3 * FULL - 1);
+	for (unsigned i = 0; i < 100000; i++) { /* stores while it happens */
+		uint64_t at = FULL / 8 + i * 97 % (2 * FULL / 8);
+
+		rw[at] = rw[at] + 1;
+		wrong += rx[at] != rw[at];
+		rw[at] = rw[at] - 1;
+	}
+	CHECK(madvise(m.rx, 0, 25) == 0 || !m.large);
+	for (waits = 0; m.large && code_memory_large(&m) < 2 && waits < TENTHS; waits++)
+		nanosleep(&tenth, NULL);
+	if (code_memory_large(&m) < 2)
+		printf("# the host has no large pages to give: %u of 2\n", code_memory_large(&m));
+	CHECK(code_memory_large(&m) <= 2);
+	for (uint64_t i = 0; i < WORDS; i++)
+		wrong += rx[i] != (i < 3 * FULL / 8 ? i * 0x9e3779b97f4a7c15ull : 0);
+	CHECK_EQ(wrong, 0);
+	CHECK_EQ(runs(&m, 47), 47);
+	code_memory_full(&m, 0); /* and given back at once */
+	code_memory_give_back(&m);
+	CHECK_EQ(code_memory_take(&m, SIZE4), 0);
+	rx = (volatile uint64_t *)m.rx;
+	CHECK_EQ(code_memory_large(&m), 0);
+	for (uint64_t i = 0; i < WORDS; i++)
+		wrong += rx[i] != 0;
+	CHECK_EQ(wrong, 0);
+	code_memory_give_back(&m);
+}
+
 static void *user(void *arg)
 {
 	uintptr_t n = (uintptr_t)arg, bad = 0;
@@ -116,6 +163,7 @@ int main(void)
 	test_use();
 	test_reserve();
 	test_threads();
+	test_large();
 	CHECK(code_memory_take(&m, 1ull << 60) < 0 && code_memory_reserve(1ull << 60, 1) < 0);
 	return summary();
 }

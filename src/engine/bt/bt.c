@@ -590,6 +590,7 @@ static void print_sum(const struct bt_vm *vm, const struct bt_stats *s, FILE *ou
 	fprintf(out, "  %-28s %" PRIu64 " -> %" PRIu64 ", and %" PRIu64 " rarely run\n", "bytes, guest to host",
 		s->guest_bytes, s->host_bytes, s->cold_bytes);
 	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, vm->regions * (REGION_SIZE >> 10));
+	fprintf(out, "  %-28s %u KiB\n", "  in large pages", code_memory_large(&vm->cache) * (CODE_MEMORY_LARGE >> 10));
 	engine_print(out, "  look-ups", s->lookups);
 	engine_print(out, "  hits", s->lookups > s->blocks ? s->lookups - s->blocks : 0);
 	engine_print(out, "  blocks evicted", s->evicted_blocks);

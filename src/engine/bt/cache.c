@@ -355,6 +355,8 @@ uint32_t cache_commit(struct bt *bt, struct block *b)
 	r->marks += b->insns;
 	r->links += b->link_count;
 	r->code = (b->end + 15) & ~15u;
+	if (r->code / CODE_MEMORY_LARGE != b->begin / CODE_MEMORY_LARGE)
+		code_memory_full(&vm->cache, b->begin);
 	r->cold = b->cold_end;
 	vm->code_pages[b->code_page].users++;
 	for (unsigned i = 0; i < b->link_count; i++)
@@ -648,6 +650,17 @@ static void region_retire(struct bt_vm *vm, unsigned r)
 	region->retired = epoch_begin(vm, NOT_ACTIVE);
 }
 
+/* No block will be added to it. Its hot code ends in the middle of a large page, whose other half is rarely run: if both are
+ * full it can be one. */
+static void region_left(struct bt_vm *vm, unsigned r)
+{
+	const struct region *region = &vm->region[r];
+	uint32_t hot_end = r * REGION_SIZE + REGION_HOT;
+
+	if (region->code + BLOCK_CODE_MAX > hot_end && region->cold / CODE_MEMORY_LARGE > hot_end / CODE_MEMORY_LARGE)
+		code_memory_full(&vm->cache, hot_end);
+}
+
 /* Room for a block, taking the lock. The next region is retired when the one before it begins to be
  * filled, so that vCPUs have long left it when it is needed. */
 static void lock_with_room(struct bt *bt)
@@ -682,6 +695,7 @@ static void lock_with_room(struct bt *bt)
 		return_drop_all(bt);
 		__atomic_store_n(&vm->resets, vm->resets + 1, __ATOMIC_RELEASE);
 	}
+	region_left(vm, vm->current);
 	vm->current = next;
 	next = (next + 1) % vm->regions;
 	if (vm->region[next].blocks > (next == 0))
