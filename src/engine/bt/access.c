@@ -105,6 +105,7 @@ static struct tail *lookup_begin(struct translator *t, enum tlb_kind kind, unsig
 	struct tail *tail = add_tail(t, TAIL_MISS);
 
 	access_release_rcx(t);
+	emit_ways(t, WAY_ROOM_LOOKUP);
 	t->r10_group = GROUP_NONE;
 	emit_changes(t->e, R10); /* by a miss */
 	t->bt->stats.tlb_lookups++;
@@ -128,7 +129,7 @@ static void lookup_end(struct translator *t, struct tail *tail, host_reg base, i
 		emit_page_number(t->e, RCX, RCX);
 	else
 		emit_shift_reg(t->e, SHIFT_SHRX, RCX, RCX, shift);
-	tail->site = emit_unless_page_hit(t->e);
+	emit_way(t, emit_unless_page_hit(t->e), tail);
 	emit_load(t->e, RCX, addend);
 	t->commit = emit_offset(t->e);
 }

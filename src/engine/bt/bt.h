@@ -493,6 +493,16 @@ struct tail {
 	bool ends;        /* TAIL_CALLOUT */
 	bool apart;       /* TAIL_CALLOUT: of a CALL whose target was not found: nothing of it is in the block */
 };
+/* A branch with a rel8 to a tail, or to a routine, needs a JMP on its way: behind the block, if that is near enough. */
+struct way {
+	uint32_t from;   /* the rel8 */
+	uint32_t target; /* offset in the cache; 0: `tail` */
+	struct tail *tail;
+};
+#define WAYS_MAX 16
+#define WAY_REACH 127
+/* Bytes of code that are hardly ever more: of an instruction, but for look-ups; with one; of a branch's look-up; of a CALL besides. */
+enum { WAY_ROOM_INSN = 40, WAY_ROOM_LOOKUP = 92, WAY_ROOM_BRANCH = 64, WAY_ROOM_CALL = 24 };
 enum { TAIL_MISS, TAIL_LINK, TAIL_LEAVE, TAIL_BRANCH, TAIL_CALLOUT, TAIL_HINT, TAIL_FAR, TAIL_FAR_CALL };
 
 /* An instruction of a block that the interpreter runs; lies with the block's rarely run code. */
@@ -558,6 +568,10 @@ struct translator {
 	unsigned callout_count;
 	unsigned tail_count;
 	struct tail tail[TAILS_MAX];
+	unsigned way_count, ways_made; /* those that wait; how often one could not */
+	struct way way[WAYS_MAX];
+	bool near;             /* ways may wait for the end of the block */
+	bool too_far;          /* one has, for too long: the block has to be made without */
 	bool ended;            /* the block is over */
 };
 /* Translates the code at `offset` of the host mapping (linear address `linear`, RIP `rip`: cache_find). NO_BLOCK as there.
@@ -569,6 +583,11 @@ static inline uint64_t wrap_rip(const struct translator *t, uint64_t rip) { retu
 /* ---- leave.c ---- */
 void emit_rip(struct translator *t, host_reg reg, uint64_t rip); /* reg = a RIP of this block: an address. Keeps flags */
 struct tail *add_tail(struct translator *t, unsigned kind);
+/* A branch whose rel8 is at `from` goes to the tail, which has no other site; to an offset in the cache. */
+void emit_way(struct translator *t, uint32_t from, struct tail *tail);
+void emit_way_to(struct translator *t, uint32_t from, uint32_t target);
+/* A JMP for each branch that cannot wait for another `room` bytes: those until this is called again, or the block ends. */
+void emit_ways(struct translator *t, unsigned room);
 void emit_tails(struct translator *t); /* when all instructions have been emitted */
 uint64_t next_rip(const struct translator *t, const struct insn *i);
 /* The interpreter runs the instruction; `ends`: the block does not go on behind it. */
@@ -635,11 +654,12 @@ host_reg guest_value(struct translator *t, unsigned guest, host_reg scratch);
 /* What the host's processor is slow at. RINGSIDE_BT_SLOW=loop,pext (or one, or nothing) says otherwise, for tests. */
 void host_init(struct emitter *e);
 /*
- * Goes on if rcx is 1; else to where patch32 says for the offset that it returns. rcx is lost. A branch that is not
- * taken as a rule: those that are need a place in the host's branch target buffer, and cost a misprediction
- * where there are more of them than that holds.
+ * Goes on if rcx is 1; else within 127 bytes, to what emit_way or emit_way_to says for the offset of the rel8 that it
+ * returns. rcx is lost. A branch that is not taken as a rule: those that are need a place in the host's branch target buffer,
+ * and cost a misprediction where there are more of them than that holds.
  */
 uint32_t emit_unless_one(struct emitter *e);
+uint32_t emit_jmp_in_nop(struct emitter *e); /* a NOP that is a JMP from its fourth byte on: the JMP's rel32 */
 /* The same, sooner, for what emit_page_number gives: goes on if that is emit_page_hit. */
 static inline int32_t emit_page_hit(const struct emitter *e) { return e->slow_loop ? 0 : 1; }
 uint32_t emit_unless_page_hit(struct emitter *e);

@@ -276,11 +276,10 @@ uint8_t *emit_jcc8(struct emitter *e, unsigned cc)
 
 void emit_align_rel32(struct emitter *e, unsigned opcode)
 {
-	static const uint8_t nops[3][3] = { { 0x90 }, { 0x66, 0x90 }, { 0x0f, 0x1f, 0x00 } };
 	unsigned at = (emit_offset(e) + opcode) & 7;
 
 	for (unsigned i = 0; at > 4 && i < 8 - at; i++)
-		emit8(e, nops[7 - at][i]);
+		emit8(e, 0x2e); /* a CS prefix says nothing in 64-bit code, and is no instruction of its own as a NOP is */
 }
 
 uint32_t emit_jmp32(struct emitter *e)

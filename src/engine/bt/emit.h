@@ -130,8 +130,8 @@ void emit_shift_reg32(struct emitter *e, enum shift shift, host_reg to, host_reg
 /* Jumps. Those with a rel8 or rel32 give the place of the displacement, for patch_*. Keep flags. */
 uint8_t *emit_jrcxz(struct emitter *e);
 uint8_t *emit_jmp8(struct emitter *e);
-/* What follows, `opcode` bytes and a rel32, can be patched while it runs: the rel32 is in one aligned quadword
- * (APM 2, 7.6.1). Keeps flags. */
+/* What follows, a jump or call of `opcode` bytes and a rel32, can be patched while it runs: the rel32 is in one aligned
+ * quadword (APM 2, 7.6.1). */
 void emit_align_rel32(struct emitter *e, unsigned opcode);
 uint32_t emit_jmp32(struct emitter *e);              /* offset of the displacement in the cache */
 uint32_t emit_jcc32(struct emitter *e, unsigned cc);

@@ -30,30 +30,23 @@ void host_init(struct emitter *e)
 
 /* ---- tests ---- */
 
-/* JRCXZ and LOOP reach 127 bytes at most, so the way to elsewhere is near: a JMP in the SIB byte (0xe9) and displacement of a
- * NOP. */
-static uint32_t emit_branch_over(struct emitter *e, unsigned opcode)
+static uint32_t emit_branch8(struct emitter *e, unsigned opcode)
 {
 	emit8(e, opcode);
-	emit8(e, 3);
-	emit8(e, 0x0f);
-	emit8(e, 0x1f);
-	emit8(e, 0x84);
-	emit8(e, 0xe9);
-	emit32(e, 0);
-	return emit_offset(e) - 4;
+	emit8(e, 0);
+	return emit_offset(e) - 1;
 }
 
 uint32_t emit_unless_one(struct emitter *e)
 {
 	emit_changes(e, RCX);
 	if (!e->slow_loop)
-		return emit_branch_over(e, OP_LOOP);
+		return emit_branch8(e, OP_LOOP);
 	emit_lea(e, RCX, mem_at(RCX, -1));
 	emit_pext_reg(e, RCX, RCX, RCX); /* as many ones as it has: bit 0 says whether any */
 	emit_not(e, RCX);
 	emit_pext(e, RCX, RCX, mem_cache(CONSTANT_ONE));
-	return emit_branch_over(e, OP_JRCXZ);
+	return emit_branch8(e, OP_JRCXZ);
 }
 
 uint32_t emit_unless_page_hit(struct emitter *e)
@@ -63,7 +56,16 @@ uint32_t emit_unless_page_hit(struct emitter *e)
 	emit_lea(e, RCX, mem_at(RCX, -1)); /* the highest byte is 255 if it was 0, else 0 */
 	emit_rorx(e, RCX, RCX, 56);
 	emit_movzx8(e, RCX, RCX);
-	return emit_branch_over(e, OP_JRCXZ);
+	return emit_branch8(e, OP_JRCXZ);
+}
+
+/* A JMP in the SIB byte (0xe9) and displacement of a NOP. */
+uint32_t emit_jmp_in_nop(struct emitter *e)
+{
+	emit8(e, 0x0f);
+	emit8(e, 0x1f);
+	emit8(e, 0x84);
+	return emit_jmp32(e);
 }
 
 /* ---- bits ---- */

@@ -14,6 +14,66 @@ struct tail *add_tail(struct translator *t, unsigned kind)
 	return tail;
 }
 
+/* ---- ways to tails ---- */
+
+/* The JMP on the way is at `jmp`. */
+static void way_here(struct translator *t, const struct way *w, uint32_t jmp)
+{
+	uint32_t by = jmp - (w->from + 1);
+
+	if (by > WAY_REACH)
+		t->too_far = true;
+	t->e->base[w->from] = (uint8_t)by;
+	if (w->target)
+		patch32(t->e->base, jmp + 1, w->target);
+	else
+		w->tail->site = jmp + 1;
+}
+
+static void add_way(struct translator *t, struct way w)
+{
+	if (t->near && t->way_count < WAYS_MAX)
+		t->way[t->way_count++] = w;
+	else
+		way_here(t, &w, emit_jmp_in_nop(t->e) - 1);
+}
+
+void emit_way(struct translator *t, uint32_t from, struct tail *tail)
+{
+	add_way(t, (struct way){ .from = from, .tail = tail });
+}
+
+void emit_way_to(struct translator *t, uint32_t from, uint32_t target)
+{
+	add_way(t, (struct way){ .from = from, .target = target });
+}
+
+void emit_ways(struct translator *t, unsigned room)
+{
+	unsigned done = 0;
+
+	if (t->insn[t->insn_index].id == INSN_CALL)
+		room += WAY_ROOM_CALL;
+	for (; done < t->way_count; done++) { /* the oldest are the farthest */
+		const struct way *w = &t->way[done];
+
+		if (emit_offset(t->e) + room + (t->way_count - done) * 5 <= w->from + 1 + WAY_REACH)
+			break;
+		way_here(t, w, emit_jmp_in_nop(t->e) - 1);
+	}
+	t->way_count -= done;
+	t->ways_made += done;
+	__builtin_memmove(t->way, t->way + done, t->way_count * sizeof(t->way[0]));
+}
+
+/* The block goes on elsewhere: here nobody comes by. */
+static void emit_ways_behind(struct translator *t)
+{
+	for (unsigned n = 0; n < t->way_count; n++)
+		way_here(t, &t->way[n], emit_jmp32(t->e) - 1);
+	t->way_count = 0;
+}
+
 static void emit_leave(struct translator *t, uint32_t code)
 {
 	emit_mov_imm(t->e, R10, t->id);
@@ -82,7 +142,7 @@ static void emit_call_if_hit(struct translator *t)
 
 	t->callout_count++;
 	tail->ends = tail->apart = true;
-	tail->site = emit_unless_one(t->e);
+	emit_way(t, emit_unless_one(t->e), tail);
 	tail->retry = emit_offset(t->e);
 }
 
@@ -148,7 +208,7 @@ static void emit_if_hit(struct translator *t, unsigned link)
 
 	tail->leave = LEAVE_CODE(LEAVE_BRANCH, link, 0);
 	tail->link = (uint8_t)link;
-	tail->site = emit_unless_one(t->e);
+	emit_way(t, emit_unless_one(t->e), tail);
 }
 
 /* The same for blocks that are for any RIP: which entry it is is not known before it runs. */
@@ -160,6 +220,7 @@ static void emit_branch_moved(struct translator *t, unsigned link, bool call)
 
 	l->kind = LINK_BRANCH;
 	emit_rip(t, R10, l->target);
+	emit_ways(t, WAY_ROOM_BRANCH);
 	l->site = emit_offset(e);
 	emit_probe(t, table);
 	emit_if_hit(t, link);
@@ -179,6 +240,7 @@ static void emit_branch_known(struct translator *t, unsigned link, bool call)
 	int32_t entry = branch_table(t, l->key) + (int32_t)(branch_index(l->target) * sizeof(struct branch_entry));
 	struct emitter *e = t->e;
 
+	emit_ways(t, WAY_ROOM_BRANCH);
 	l->site = emit_offset(e);
 	emit_load(e, RCX, mem_gs(G(branch_cache[0].mode[0].entry[0].minus_target) + entry));
 	if (l->target == (uint64_t)(int32_t)l->target && (int32_t)l->target != INT32_MAX) {
@@ -225,7 +287,7 @@ static unsigned emit_far_check(struct translator *t, uint64_t target, unsigned p
 	emit_load(e, RCX, mem_gs(G(branch_cache[0].page[0].minus_linear) + this));
 	emit_load(e, R10, mem_gs(G(branch_cache[0].page[0].linear_plus_1) + other));
 	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = -(int32_t)(target & PAGE_MASK) });
-	tail->site = emit_unless_one(e);
+	emit_way(t, emit_unless_one(e), tail);
 	return link;
 }
 
@@ -298,7 +360,7 @@ static struct tail *emit_hinted_probe(struct translator *t, const struct insn *i
 	emit_load(e, RCX, mem_gs_index(G(branch_cache[0].mode[0].entry[0].minus_target) + table, R11));
 	emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
 	tail = add_tail(t, TAIL_HINT);
-	tail->site = emit_unless_one(e);
+	emit_way(t, emit_unless_one(e), tail);
 	return tail;
 }
 
@@ -331,6 +393,7 @@ void emit_branch(struct translator *t, unsigned link, const struct insn *i)
 	struct emitter *e = t->e;
 
 	if (!t->bt->unchained) {
+		emit_ways(t, WAY_ROOM_BRANCH);
 		l->site = emit_offset(e);
 		if (hinted(t, i)) {
 			emit_hinted_probe(t, i, table)->link = (uint8_t)link;
@@ -385,6 +448,7 @@ void emit_call_probe(struct translator *t, const struct insn *i)
 	int32_t table = branch_table(t, t->key);
 	struct emitter *e = t->e;
 
+	emit_ways(t, WAY_ROOM_BRANCH);
 	if (hinted(t, i)) {
 		struct tail *tail = emit_hinted_probe(t, i, table);
 
@@ -408,12 +472,12 @@ void emit_landing(struct translator *t, uint64_t rip)
 	l->stub = t->bt->vm->return_leave;
 	if (t->b->code_page) {
 		emit_landing_sum(e, t->b->code_page, 1 - (int32_t)rip);
-		patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch_any_rip);
+		emit_way_to(t, emit_unless_one(e), t->bt->vm->return_mismatch_any_rip);
 	} else {
 		emit_mov_imm64(e, RCX, -rip);
 		_Static_assert(LANDING_EXPECTED == 2, "where the constant is in it");
 		emit_lea(e, RCX, (struct host_mem){ .base = RCX, .index = R10, .scale = 1, .disp = 1 });
-		patch32(e->base, emit_unless_one(e), t->bt->vm->return_mismatch);
+		emit_way_to(t, emit_unless_one(e), t->bt->vm->return_mismatch);
 	}
 	l->length = (uint8_t)(emit_offset(e) - l->site); /* a look-up that follows has a link of its own, and uses r11 */
 	emit_goto(t, rip, t->key);
@@ -567,9 +631,13 @@ static void emit_tail(struct translator *t, const struct tail *tail)
 /* Branches to other pages behind the block, everything else where it is rarely run. */
 void emit_tails(struct translator *t)
 {
+	emit_ways_behind(t);
 	for (unsigned n = 0, count = t->tail_count; n < count; n++)
-		if (t->tail[n].kind == TAIL_BRANCH)
+		if (t->tail[n].kind == TAIL_BRANCH) {
 			emit_tail(t, &t->tail[n]);
+			emit_ways_behind(t);
+		}
+	t->near = false;
 	t->b->end = emit_offset(t->e);
 	t->e->p = t->e->base + t->b->cold_begin;
 	for (unsigned n = 0; n < t->tail_count; n++)

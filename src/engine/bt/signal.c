@@ -23,6 +23,7 @@
 #define HOST_TF 0x100
 #define SIGNAL_STACK_SIZE 65536
 #define POP_RCX 0x59
+#define JMP_REL32 0xe9
 
 static __thread struct bt *running;    /* the vCPU that this thread is in */
 static __thread struct cpu *gs_base;   /* what gs points at */
@@ -138,6 +139,20 @@ static bool stop_in_return(struct bt *bt, ucontext_t *uc, uint32_t offset)
 	return true;
 }
 
+/* At a JMP on the way to rarely run code, which may be any instruction's? */
+static bool on_way_out(const struct bt *bt, const struct block *b, uint32_t offset)
+{
+	const uint8_t *host = bt_host(bt, offset);
+	uint32_t target;
+	int32_t by;
+
+	if (*host != JMP_REL32)
+		return false;
+	__builtin_memcpy(&by, host + 1, sizeof(by));
+	target = offset + 5 + (uint32_t)by;
+	return target < bt->vm->routines_end || (target >= b->cold_begin && target < b->cold_end);
+}
+
 /* Has nothing been done of the instruction at `offset`? Its number, in *insn. */
 static bool at_beginning(const struct bt *bt, const struct block *b, uint32_t offset, unsigned *insn)
 {
@@ -183,6 +198,8 @@ static bool stop(struct bt *bt, ucontext_t *uc)
 		return offset < vm->routines_end; /* on the way out */
 	if (string_at_rep(bt->rx + offset))
 		return true; /* the request is seen behind it */
+	if (on_way_out(bt, bt_block(bt, id), offset))
+		return false;
 	if (stop_in_branch(bt, uc, bt_block(bt, id), offset))
 		return true;
 	if (!at_beginning(bt, bt_block(bt, id), offset, &insn))

@@ -97,7 +97,7 @@ static bool string_one(struct translator *t, const struct insn *i, struct tail *
 
 	emit_direction(e);
 	emit_lea(e, RCX, mem_at(RCX, 1));
-	whole->site = emit_unless_one(e);
+	emit_way(t, emit_unless_one(e), whole);
 	if (movs) {
 		emit_element(t, RSI, size, TLB_READ);
 		emit_store(e, R10, mem_gs(WORD(WORD_TMP)));

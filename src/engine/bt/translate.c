@@ -62,7 +62,7 @@ static bool emit_insn(struct translator *t, const struct insn *i)
 /* `in_shadow`: the one that follows STI. */
 static void translate_insn(struct translator *t, const struct insn *i, bool in_shadow)
 {
-	unsigned tails = t->tail_count, links = t->b->link_count;
+	unsigned tails = t->tail_count, links = t->b->link_count, ways = t->way_count, made = t->ways_made;
 	int32_t owed = t->rsp_owed;
 	uint8_t *p;
 
@@ -82,6 +82,11 @@ static void translate_insn(struct translator *t, const struct insn *i, bool in_s
 	access_stack_settle(t);
 	t->commit = emit_offset(t->e);
 	t->tail_count = tails;
+	t->way_count = ways;
+	if (t->ways_made != made) { /* some are gone with the code */
+		t->way_count = 0;
+		t->too_far = true;
+	}
 	t->b->link_count = (uint8_t)links;
 	t->bt->stats.callout++;
 	emit_callout(t, i, in_shadow || callout_ends(t, i));
@@ -219,12 +224,21 @@ static void segment_end(struct translator *t)
 	__builtin_memcpy(t->count_accesses, &accesses, 4);
 }
 
-static void emit_block(struct translator *t)
+/* From the beginning, as planned. `near`: branches to tails may wait for the end of the block; `too_far` says whether one could not. */
+static void emit_block(struct translator *t, bool near)
 {
 	struct emitter *e = t->e;
 	struct block *b = t->b;
 	bool window = false;
 
+	t->rcx_group = t->r10_group = GROUP_NONE;
+	t->tail_count = t->way_count = t->callout_count = b->link_count = 0;
+	t->near = near;
+	t->ended = t->too_far = false;
+	t->rsp_owed = 0;
+	t->quiet = 0;
+	b->shadowed = 0;
+	e->p = e->base + b->begin;
 	if (b->fpu) { /* vector state is brought in where it is first needed */
 		struct tail *tail = add_tail(t, TAIL_LEAVE);
 		tail->leave = LEAVE_CODE(LEAVE_FPU, 0, 0);
@@ -246,6 +260,7 @@ static void emit_block(struct translator *t)
 			t->count = t->insn_index;
 			break;
 		}
+		emit_ways(t, WAY_ROOM_INSN);
 		struct mark *mark = &t->bt->marks[b->marks + t->insn_index];
 		if (!access_may_owe(t, t->insn_index))
 			access_stack_settle(t);
@@ -284,7 +299,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 {
 	static __thread struct translator translator;
 	struct translator *t = &translator;
-	unsigned first = (unsigned)(PAGE_SIZE - (offset & ~PAGE_MASK));
+	unsigned first = (unsigned)(PAGE_SIZE - (offset & ~PAGE_MASK)), count;
 	unsigned avail = first < BLOCK_INSNS_MAX * INSN_MAX_LEN ? first : BLOCK_INSNS_MAX * INSN_MAX_LEN;
 	uint32_t id;
 
@@ -293,12 +308,8 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	t->e = &bt->e;
 	t->linear = linear & PAGE_MASK;
 	t->key = key & ~(uint32_t)KEY_ONE_BY_ONE;
-	t->rcx_group = t->r10_group = GROUP_NONE;
-	t->count = t->tail_count = t->callout_count = 0;
+	t->count = 0;
 	__builtin_memset(t->again, 0, sizeof(t->again));
-	t->ended = false;
-	t->rsp_owed = 0;
-	t->quiet = 0;
 	t->b = cache_begin(bt);
 	if (key_any_rip(key)) {
 		t->b->code_page = (uint16_t)cache_code_page(bt->vm, offset);
@@ -321,7 +332,13 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	if (!unroll(t))
 		decode_ahead(t, t->bytes, avail, KEY_CODE_BITS(key), false);
 	access_plan(t);
-	emit_block(t);
+	count = t->count;
+	emit_block(t, true);
+	if (t->too_far) {
+		t->count = count; /* of which not all may have been made */
+		access_plan(t);
+		emit_block(t, false);
+	}
 	t->b->sum = cache_sum(t->bytes, t->b->len, 0);
 	if (t->b->len2)
 		t->b->sum = cache_sum(t->bytes + t->b->len, t->b->len2, t->b->sum);
