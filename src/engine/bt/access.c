@@ -134,16 +134,40 @@ static void lookup_end(struct translator *t, struct tail *tail, host_reg base, i
 	t->commit = emit_offset(t->e);
 }
 
+static void emit_lookup_indexed(struct translator *t, struct tail *tail, enum tlb_kind kind, int32_t disp)
+{
+	int32_t set = access_set(t, kind);
+
+	emit_tlb_index(t->e, R11, tail->reg);
+	emit_load(t->e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
+	lookup_end(t, tail, tail->reg, disp, REG_NONE, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
+}
+
 /* Looks up the linear address in `reg`, which may be one of the guest's. */
 static struct tail *emit_lookup(struct translator *t, host_reg reg, enum tlb_kind kind, unsigned size)
 {
-	int32_t set = access_set(t, kind);
 	struct tail *tail = lookup_begin(t, kind, size, reg);
 
-	emit_tlb_index(t->e, R11, reg);
-	emit_load(t->e, RCX, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, minus_page), R11));
-	lookup_end(t, tail, reg, 0, REG_NONE, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
+	emit_lookup_indexed(t, tail, kind, 0);
 	return tail;
+}
+
+/* What is right below `reg`: the index is that of its page, and the lowest byte has to be in that. Where `reg` is the beginning of
+ * a page this is as if it crossed: not for a kernel, whose stacks begin there. */
+static struct tail *emit_lookup_below(struct translator *t, host_reg reg, enum tlb_kind kind, unsigned size)
+{
+	struct tail *tail = lookup_begin(t, kind, size, reg);
+
+	tail->group = tail->below = true;
+	t->group_lookups++;
+	emit_lookup_indexed(t, tail, kind, 1 - 2 * (int32_t)size);
+	return tail;
+}
+
+static bool is_below(const struct translator *t, struct host_mem low, unsigned size)
+{
+	return low.base != REG_NONE && low.index == REG_NONE && low.disp + (int32_t)size == 0 && KEY_TLB(t->key) == TLB_USER &&
+	       code64(t) && !(t->b->key & KEY_ONE_BY_ONE) && !t->b->len2 && t->group_lookups < GROUPS_MAX;
 }
 
 /* The same in the wide set, for reading what a pointer leads to: the addend is there two cycles sooner. */
@@ -531,14 +555,18 @@ static void emit_group_lookup(struct translator *t, const struct planned_access 
 		low.base = guest_value(t, g->base, R10);
 	if (g->index != REG_NONE)
 		low.index = guest_value(t, g->index, R11);
-	tail = emit_lookup_at(t, low, g->kind, (unsigned)(g->high - g->low), wide(t, g->base, g->index, g->kind));
-	tail->group = true;
+	if (!anchored(g) && is_below(t, low, (unsigned)(g->high - g->low))) {
+		tail = emit_lookup_below(t, low.base, g->kind, (unsigned)(g->high - g->low));
+	} else {
+		tail = emit_lookup_at(t, low, g->kind, (unsigned)(g->high - g->low), wide(t, g->base, g->index, g->kind));
+		tail->group = true;
+		t->group_lookups++;
+	}
 	tail->read_first = g->kind == TLB_WRITE && kind == TLB_READ;
 	if (anchored(g))
 		emit_lea(e, RCX, mem_sum(RCX, tail->reg));
 	emit_value(e, RCX);
 	g->looked_up = true;
-	t->group_lookups++;
 	if (g->left && !t->rcx_free) {
 		emit_store(e, RCX, mem_gs(WORD(WORD_GROUP + p->group)));
 		g->kept = true;
@@ -646,6 +674,12 @@ bool access_stack(struct translator *t, enum tlb_kind kind, unsigned size, int32
 
 	if (grouped(t, p)) {
 		*m = emit_grouped(t, p, kind, disp);
+		return true;
+	}
+	*m = mem_at(HOST_OF_RSP, disp);
+	if (is_below(t, *m, size)) {
+		emit_lookup_below(t, HOST_OF_RSP, kind, size);
+		m->index = RCX;
 		return true;
 	}
 	if (KEY_STACK_BITS(t->key) == 64) {

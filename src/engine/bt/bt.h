@@ -483,6 +483,7 @@ struct tail {
 	bool write, no_fill;
 	bool group, read_first; /* of a group; that is looked up for writing by an access that reads */
 	bool wide;        /* in the wide set */
+	bool below;       /* right below what is in reg; of that, too, the page counts */
 	host_reg reg;     /* TAIL_MISS: where the address is; REG_NONE: it is */
 	uint64_t address;
 	uint16_t insn;

@@ -559,10 +559,12 @@ static void emit_miss_tail(struct translator *t, const struct tail *tail)
 
 	if (tail->reg == REG_NONE)
 		emit_mov_imm(e, R10, tail->address);
+	else if (tail->below)
+		emit_lea(e, R10, mem_at(tail->reg, -(int32_t)tail->size));
 	else if (tail->reg != R10)
 		emit_mov(e, 8, R10, tail->reg);
 	if (tail->group)
-		emit_crossing(t, tail->size);
+		emit_crossing(t, tail->size + tail->below);
 	emit_mov_imm(e, RCX, MISS_INFO(tail->size, tail->write, tail->no_fill, tail->group, tail->read_first, tail->wide,
 				       tail->insn));
 	emit_mov_imm(e, R11, t->id);
