@@ -109,7 +109,7 @@ everything() { # ENGINE GUEST CPUS
 	local engine=$1 guest=$2 cpus=$3 name="$2, $3 vCPUs, $1"
 	# a host that is busy keeps vCPUs waiting for longer than the kernel's 20 seconds; with sanitizers for minutes
 	local patient="watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=300"
-	[ -z "$sanitized" ] || patient="nosoftlockup rcupdate.rcu_cpu_stall_timeout=300"
+	[ -z "$sanitized" ] || patient="nowatchdog rcupdate.rcu_cpu_stall_timeout=300"
 	start "$name" "$engine" "$guest" "$cpus" "$patient" || return
 	processors "$name" "$engine" "$cpus"
 	stress "$name" "$engine" "$cpus" || return
