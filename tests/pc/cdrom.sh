@@ -23,7 +23,8 @@ for n in 0 1 2; do
 		echo 0 >/proc/sys/dev/cdrom/autoeject; echo 1 >/proc/sys/dev/cdrom/autoclose
 		md5sum </dev/sr$n'"
 	[ $? = 0 ] && [ "$(grep -c "$want" <<<"$reply")" = 2 ]
-	check "cdrom: read, mounted, ejected, closed, read again: $(head -n 1 <<<"$reply" | cut -d ' ' -f 1)" $? "$reply"
+	status=$?
+	check "cdrom: read, mounted, ejected, closed, read again: $(head -n 1 <<<"$reply" | cut -d ' ' -f 1)" $status "$reply"
 done
 in_debian 60 'nohup sh -c "sleep 1; for n in 0 1 2; do while dd if=/dev/sr\$n of=/dev/null bs=64k iflag=direct; do :; done & done; sleep 0.1; \
 	echo b >/proc/sysrq-trigger" >/dev/null 2>&1 &'

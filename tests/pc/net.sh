@@ -14,7 +14,8 @@ for model in virtio e1000; do
 		reply=$(timeout "$(patience 60)" iperf3 -c 127.0.0.1 -p $((port + 1)) -t 3 -f m $way 2>&1)
 		rate=$(sed -n 's,.* \([0-9.]*\) Mbits/sec.*receiver.*,\1,p' <<<"$reply")
 		[ -n "$rate" ] && awk "BEGIN { exit !($rate > 1) }"
-		check "net: iperf3 $([ -z $way ] && echo into || echo out of) the guest, $model" $? "$(tail -n 4 <<<"$reply")"
+		status=$?
+		check "net: iperf3 $([ -z $way ] && echo into || echo out of) the guest, $model" $status "$(tail -n 4 <<<"$reply")"
 		echo "# $rate Mbit/s"
 	done
 	[ "$(stat -c %s "$tmp/net.pcap")" -gt 1000000 ]
