@@ -67,8 +67,9 @@ static bool fits(const struct net_offload *o, unsigned can)
 	return (want & ~can) == 0;
 }
 
-/* Smaller segments are nobody's, and one frame would be tens of thousands. */
-#define SEGMENT_MIN 32u
+/* What the smallest MTU that there is leaves (RFC 791: 68). Smaller segments are nobody's, and one frame would be tens of
+ * thousands. */
+#define SEGMENT_MIN (68u - 40u)
 
 static bool well_formed(const struct net_frame *f)
 {

@@ -300,7 +300,16 @@ static void test_net(void)
 	CHECK_EQ(nf_receive(peer, got, sizeof got), h + 1440);
 	CHECK_EQ(nf_receive(peer, got, sizeof got), h + 1120);
 	CHECK(nf_right(got, h + 1120));
-	/* malformed ones are dropped */
+	/* segments as small as the smallest MTU has them; smaller ones are dropped, and what is malformed */
+	len = nf_packet(p, false, true, 50, &h);
+	o = nf_leave_checksum(p, len, true);
+	o.gso = NET_GSO_TCP4;
+	o.gso_size = 28;
+	send_frame(n, p, len, o);
+	CHECK_EQ(nf_receive(peer, got, sizeof got), h + 28);
+	CHECK_EQ(nf_receive(peer, got, sizeof got), h + 22);
+	o.gso_size = 27;
+	send_frame(n, p, len, o);
 	send_frame(n, p, 13, (struct net_offload){0});
 	send_frame(n, p, sizeof p, (struct net_offload){0});
 	send_frame(n, p, len, (struct net_offload){.flags = NET_NEEDS_CSUM, .csum_start = 60000, .csum_offset = 60000});
