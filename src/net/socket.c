@@ -285,7 +285,7 @@ static int first_connect(struct stream *s)
 static void accept_ready(void *opaque, short revents)
 {
 	struct stream *s = opaque;
-	int fd = accept4(s->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = loop_accept(s->loop, s->listener.fd);
 
 	(void)revents;
 	if (fd < 0)
@@ -380,7 +380,7 @@ static void *stream_open(struct net *n, const struct net_host *host, const struc
 	s->config = config->socket;
 	s->again = config->fd < 0;
 	s->fd = (struct loop_fd){.fd = -1, .ready = stream_ready, .opaque = s};
-	s->listener = (struct loop_fd){.fd = -1, .ready = accept_ready, .opaque = s};
+	s->listener = (struct loop_fd){.fd = -1, .listens = true, .ready = accept_ready, .opaque = s};
 	s->in_call = (struct loop_call){.run = in_again, .opaque = s};
 	timer_init(&s->reconnect, host->timers, try_connect, s);
 	net_set_link(n, false);

@@ -224,7 +224,7 @@ static void read_input(struct chardev *c)
 
 static void accept_client(struct chardev *c)
 {
-	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = loop_accept(c->loop, c->listen_fd);
 
 	if (fd < 0)
 		return;
@@ -265,7 +265,7 @@ static void prepare(void *opaque, struct loop_set *set)
 	c->in_index = c->in >= 0 && !left && (room || is_socket(c)) ? loop_set_add(set, c->in, room ? POLLIN : 0) : -1;
 	c->out_index = c->out >= 0 && c->short_write ? loop_set_add(set, c->out, POLLOUT) : -1;
 	/* One at a time: the next one waits. */
-	c->listen_index = c->listen_fd >= 0 && (c->in < 0 || left) ? loop_set_add(set, c->listen_fd, POLLIN) : -1;
+	c->listen_index = c->listen_fd >= 0 && (c->in < 0 || left) ? loop_set_add_listener(set, c->listen_fd) : -1;
 }
 
 static void serve(void *opaque, const struct loop_set *set)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,11 +19,13 @@
 
 #define NEVER UINT64_MAX
 #define NS_PER_S 1000000000ull
+#define ACCEPT_AGAIN_NS 100000000u
 
 struct loop_set {
 	struct pollfd *fd;
 	unsigned count, capacity;
 	uint64_t deadline;
+	bool full; /* no client can be accepted */
 };
 
 struct loop {
@@ -31,6 +34,7 @@ struct loop {
 	struct loop_fd *fds;
 	struct loop_source *sources;
 	struct loop_set set;
+	uint64_t full_until; /* ns */
 	struct loop_fd **polled; /* of a turn: who set.fd[1 + i] is of; NULL: removed since */
 	unsigned polled_count, polled_capacity;
 	pthread_mutex_t calls_lock; /* innermost: guards what follows */
@@ -248,6 +252,8 @@ int loop_set_add(struct loop_set *set, int fd, short events)
 	return (int)set->count++;
 }
 
+int loop_set_add_listener(struct loop_set *set, int fd) { return set->full ? -1 : loop_set_add(set, fd, POLLIN); }
+
 short loop_set_revents(const struct loop_set *set, int index)
 {
 	return index >= 0 && (unsigned)index < set->count ? set->fd[index].revents : 0;
@@ -257,6 +263,15 @@ void loop_set_deadline(struct loop_set *set, uint64_t deadline)
 {
 	if (deadline < set->deadline)
 		set->deadline = deadline;
+}
+
+int loop_accept(struct loop *l, int listener)
+{
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+		l->full_until = clock_now() + ACCEPT_AGAIN_NS;
+	return fd;
 }
 
 static bool remember(struct loop *l, struct loop_fd *fd)
@@ -278,11 +293,14 @@ static void prepare(struct loop *l)
 {
 	l->set.count = 0;
 	l->set.deadline = NEVER;
+	l->set.full = l->full_until && clock_now() < l->full_until;
+	if (l->set.full)
+		l->set.deadline = l->full_until;
 	l->polled_count = 0;
 	loop_set_add(&l->set, l->wake_fd, POLLIN);
 	for (struct loop_fd *fd = l->fds; fd; fd = fd->next) {
 		fd->polled = -1;
-		if (fd->fd >= 0 && remember(l, fd))
+		if (fd->fd >= 0 && !(fd->listens && l->set.full) && remember(l, fd))
 			fd->polled = loop_set_add(&l->set, fd->fd, fd->events);
 	}
 	for (struct loop_source *s = l->sources; s; s = s->next)

@@ -19,6 +19,7 @@ struct pollfd;
 struct loop_fd {
 	int fd;
 	short events; /* POLLIN, POLLOUT; errors and hang-ups are always told */
+	bool listens; /* for loop_accept */
 	void (*ready)(void *opaque, short revents);
 	void *opaque;
 	/* the loop's own */
@@ -48,6 +49,7 @@ struct loop_work {
 /* Descriptors for one poll, of a library that has its own list. */
 struct loop_set;
 int loop_set_add(struct loop_set *set, int fd, short events); /* index for loop_set_revents; -1: no memory */
+int loop_set_add_listener(struct loop_set *set, int fd);      /* the same, for loop_accept */
 short loop_set_revents(const struct loop_set *set, int index);
 /* Poll returns at `deadline` (ns, CLOCK_MONOTONIC) at the latest. */
 void loop_set_deadline(struct loop_set *set, uint64_t deadline);
@@ -77,6 +79,11 @@ void loop_work_soon(struct loop *l, struct loop_work *w);
 void loop_work_cancel(struct loop *l, struct loop_work *w);
 /* Makes the loop look at what it watches again. Any thread, with or without the lock. */
 void loop_wake(struct loop *l);
+
+/* The client that waits at a listening socket: a descriptor, close-on-exec and non-blocking; -1: none. If there is none
+ * because the process or the host has no descriptor free, none that listens is watched for a while: poll would come back
+ * at once. */
+int loop_accept(struct loop *l, int listener);
 
 /* Another thread than this one turns the loop. */
 bool loop_turns_elsewhere(const struct loop *l);

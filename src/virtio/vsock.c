@@ -577,7 +577,7 @@ static void socket_ready(void *opaque, short revents)
 static void listener_ready(void *opaque, short revents)
 {
 	struct virtio_vsock *v = opaque;
-	int fd = accept4(v->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = loop_accept(v->loop, v->listener.fd);
 
 	(void)revents;
 	if (fd >= 0)
@@ -693,7 +693,9 @@ struct virtio_vsock *virtio_vsock_new(struct pci_bus *pci, struct loop *loop, ui
 		free(v);
 		return NULL;
 	}
-	v->listener = (struct loop_fd){.fd = listen_fd, .events = POLLIN, .ready = listener_ready, .opaque = v};
+	v->listener = (struct loop_fd){
+		.fd = listen_fd, .events = POLLIN, .listens = true, .ready = listener_ready, .opaque = v,
+	};
 	loop_add_fd(loop, &v->listener);
 	return v;
 }

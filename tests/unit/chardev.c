@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -71,6 +72,29 @@ static int client(const char *path)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+/* A client waits until there is one again, and nobody asks for it without pause. */
+static void no_descriptor_free(struct chardev *c, const char *path)
+{
+	struct rlimit usual, none;
+	int waits = client(path), next = dup(waits);
+	unsigned turned = 0;
+
+	close(next);
+	CHECK(waits >= 0 && getrlimit(RLIMIT_NOFILE, &usual) == 0);
+	none = usual;
+	none.rlim_cur = (rlim_t)next;
+	setrlimit(RLIMIT_NOFILE, &none);
+	turns(1);
+	for (uint64_t begin = clock_now(); clock_now() - begin < 300000000; turned++)
+		loop_turn(loop);
+	setrlimit(RLIMIT_NOFILE, &usual);
+	CHECK(!chardev_connected(c));
+	CHECK_SAYING(turned < 100, "%u turns of the loop in 0.3 s", turned);
+	while (!chardev_connected(c))
+		loop_turn(loop);
+	close(waits);
 }
 
 static void unix_socket(void)
@@ -144,10 +168,12 @@ static void unix_socket(void)
 	close(one);
 	turns(2);
 	CHECK(d.opened == 5 && d.closed == 4 && chardev_connected(c));
-	one = two;
+	close(two);
+	turns(2);
+	CHECK(!chardev_connected(c));
+	no_descriptor_free(c, spec + 5);
 	chardev_free(c);
 	CHECK_EQ(client(spec + 5), -1);
-	close(one);
 
 	/* A socket that a dead process left is no obstacle. */
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
