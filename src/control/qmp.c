@@ -3,6 +3,8 @@
  *
  * A client is greeted, has to negotiate capabilities (there are none) and may then give commands. Input is parsed
  * as it comes; a command of more than COMMAND_MAX bytes or DEPTH_MAX levels is an error, and what follows is read anew.
+ * Nobody waits for a client that does not read: its next command is not obeyed until it has read all answers, and events
+ * wait for it, up to OUT_MAX bytes. Then it is sent away.
  */
 #include "control/qmp.h"
 
@@ -19,10 +21,12 @@
 #include "machine/vm.h"
 #include "ui/chardev.h"
 #include "util/log.h"
+#include "util/loop.h"
 #include "virtio/balloon.h"
 
 #define COMMAND_MAX 65536u
 #define DEPTH_MAX 32
+#define OUT_MAX (1u << 20)
 
 struct qmp {
 	struct vm *vm;
@@ -31,18 +35,51 @@ struct qmp {
 	size_t command_len; /* bytes of the command that is being read */
 	bool negotiated;
 	bool asked; /* the machine's end or reset is what a command asked for */
+	uint8_t *out; /* waits for the client to read: [0, out_len) */
+	size_t out_len;
 };
 
 /* ---- answers ---- */
+
+static void forget_output(struct qmp *q)
+{
+	free(q->out);
+	q->out = NULL;
+	q->out_len = 0;
+}
+
+/* May find that the client has gone, and forget it all. */
+static void flush(struct qmp *q)
+{
+	size_t n = q->out_len ? chardev_write(q->chardev, q->out, q->out_len) : 0;
+
+	if (n >= q->out_len) {
+		forget_output(q);
+		return;
+	}
+	q->out_len -= n;
+	memmove(q->out, q->out + n, q->out_len);
+	loop_wake(q->vm->loop);
+}
 
 /* Takes the object. */
 static void send_object(struct qmp *q, struct json_object *o)
 {
 	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+	size_t len = strlen(text);
+	uint8_t *out = q->out_len + len + 2 <= OUT_MAX ? realloc(q->out, q->out_len + len + 2) : NULL;
 
-	chardev_write_all(q->chardev, (const uint8_t *)text, strlen(text));
-	chardev_write_all(q->chardev, (const uint8_t *)"\r\n", 2);
+	if (out) {
+		memcpy(out + q->out_len, text, len);
+		memcpy(out + q->out_len + len, "\r\n", 2);
+		q->out = out;
+		q->out_len += len + 2;
+	}
 	json_object_put(o);
+	if (out)
+		flush(q);
+	else
+		chardev_disconnect(q->chardev);
 }
 
 static void send_error(struct qmp *q, struct json_object *id, const char *class, const char *fmt, ...)
@@ -137,6 +174,10 @@ void qmp_tell_end(struct qmp *q, bool again)
 
 	snprintf(data, sizeof data, "{\"guest\": %s, \"reason\": \"%s\"}", guest ? "true" : "false", reason);
 	qmp_event(q, again ? "RESET" : "SHUTDOWN", data);
+	if (!again) { /* nobody turns the loop any more */
+		chardev_write_all(q->chardev, q->out, q->out_len);
+		forget_output(q);
+	}
 	q->asked = false;
 }
 
@@ -455,7 +496,9 @@ static size_t receive(void *opaque, const uint8_t *data, size_t len)
 {
 	struct qmp *q = opaque;
 
-	for (size_t done = 0; done < len;) {
+	size_t done = 0;
+
+	while (done < len && q->out_len == 0 && chardev_connected(q->chardev)) {
 		/* White space between commands belongs to none. */
 		if (q->command_len == 0 && strchr(" \t\r\n", data[done])) {
 			done++;
@@ -463,10 +506,10 @@ static size_t receive(void *opaque, const uint8_t *data, size_t len)
 		}
 		done += parse(q, data + done, len - done);
 	}
-	return len;
+	return done;
 }
 
-static void output_ready(void *opaque) { (void)opaque; } /* answers are written in full at once */
+static void output_ready(void *opaque) { flush(opaque); }
 
 static void connected(void *opaque, bool open)
 {
@@ -474,6 +517,7 @@ static void connected(void *opaque, bool open)
 
 	q->negotiated = false;
 	start_anew(q);
+	forget_output(q);
 	if (open)
 		greet(q);
 }
@@ -503,6 +547,7 @@ struct qmp *qmp_new(struct vm *vm, const char *spec, char *error, size_t size)
 void qmp_free(struct qmp *q)
 {
 	chardev_free(q->chardev);
+	forget_output(q);
 	json_tokener_free(q->tokener);
 	free(q);
 }

@@ -429,3 +429,11 @@ void chardev_attach(struct chardev *c, const struct chardev_ops *ops, void *opaq
 }
 
 bool chardev_connected(const struct chardev *c) { return !is_socket(c) || c->in >= 0; }
+
+void chardev_disconnect(struct chardev *c)
+{
+	if (!is_socket(c))
+		return;
+	close_client(c);
+	loop_wake(c->loop);
+}

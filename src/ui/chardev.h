@@ -45,6 +45,7 @@ void chardev_free(struct chardev *c);
 /* ops NULL: no device, input is not read (but with an owner's filter). */
 void chardev_attach(struct chardev *c, const struct chardev_ops *ops, void *opaque);
 bool chardev_connected(const struct chardev *c); /* somebody may be there: false only for a socket without a client */
+void chardev_disconnect(struct chardev *c);      /* sends a socket's client away */
 
 /* Writes what can be written without waiting; how much that was. All of it when nobody is there: it is lost. */
 size_t chardev_write(struct chardev *c, const uint8_t *data, size_t len);
