@@ -265,6 +265,7 @@ struct vm *vm_create(const struct vm_config *config, const char **error)
 		vm_destroy(vm);
 		return NULL;
 	}
+	vm->config.fallback = NULL; /* nothing is made for it outside of the sandbox */
 	return vm;
 }
 

@@ -102,7 +102,7 @@ struct vm_config {
 	uint64_t memory_size; /* bytes */
 	unsigned cpus;
 	const struct engine *engine;
-	const struct engine *fallback; /* if this host turns out not to have what `engine` takes; NULL: none */
+	const struct engine *fallback; /* if vm_create finds this host without what `engine` takes; NULL: none */
 	const char *kernel, *initrd, *append; /* paths, command line; kernel NULL: firmware boots; initrd NULL = none */
 	struct firmware_config firmware;
 	bool no_reboot;

@@ -240,6 +240,17 @@ static void fallback(void)
 	check_on("no room", "its fallback goes on", !vm_create(&config, &error) && strstr(error, "/nonexistent"));
 	config.fallback = &none;
 	check_on("no room", "nor its fallback", !vm_create(&config, &error) && strstr(error, "none: Cannot"));
+
+	char path[32];
+	make_image(echo, sizeof echo, path);
+	config.kernel = path;
+	config.fallback = &engine_interp;
+	none.vm_create = engine_interp.vm_create;
+	struct vm *vm = vm_create(&config, &error);
+	none.vm_create = no_room;
+	check_on("no room", "after a reset", vm && !vm_reset(vm, &error) && strstr(error, "none: Cannot"));
+	if (vm)
+		vm_destroy(vm);
 }
 
 static void refusals(void)
