@@ -1,8 +1,9 @@
 // MODES: 64
 /*
- * What user code pushes, at RSP in every distance from the edges of pages: groups of PUSH, PUSH between other work, and
- * CALL. The page below the edge, or above it, is there, is not, is read-only, is the kernel's; where a push faults there the
- * page is then mapped and the program goes on at the instruction. And at edges of what is an address at all, and around 0.
+ * What user code pushes, or has right below a register, at every distance from the edges of pages: groups of PUSH, PUSH
+ * between other work, CALL, a frame. The page below the edge, or above it, is there, is not, is read-only, is the kernel's;
+ * where a push faults there the page is then mapped and the program goes on at the instruction. And at edges of what is an
+ * address at all, and around 0.
  *
  * After each run the vector, RIP, RSP, CR2, error code and the memory about the edge go into a digest, which all engines must
  * agree on. A fault that is mended must leave what there is where nothing faulted.
@@ -10,7 +11,7 @@
 #include "guest.inc"
 #include "remap.inc"
 
-#define BODIES one, two, three, six, work, flags, words, room, popped, rsp, direct, by_register, by_memory, pushed, far, away
+#define BODIES one, two, three, six, work, flags, words, room, popped, rsp, direct, by_register, by_memory, pushed, far, away, frame, pointer
 	.set AREA, 0x80000000
 	.set EDGE0, AREA + 0x1000 /* of three pages: the one in the middle is what differs between cases */
 	.set EDGE1, AREA + 0x2000
@@ -34,6 +35,9 @@ body:	.skip 8
 	/* a run */
 go_ip:	.skip 8
 go_sp:	.skip 8
+go_bp:	.skip 8
+go_cx:	.skip 8
+go_dx:	.skip 8
 hash:	.skip 8 /* of all runs */
 ended:	.skip 8 /* of what there is in the end */
 want:	.skip 8
@@ -43,7 +47,9 @@ mode:	.skip 8
 
 	.text
 	NATIVE
-go:	mov $0x1111111111111111, %rbp
+go:	mov go_bp, %rbp
+	mov go_cx, %rcx
+	mov go_dx, %rdx
 	mov $0x2222222222222222, %rbx
 	mov $0x3333333333333333, %r12
 	mov $0x4444444444444444, %r13
@@ -52,7 +58,7 @@ go:	mov $0x1111111111111111, %rbp
 	mov $scratch, %esi
 	mov $called, %eax
 	mov %rax, 16(%rsi)
-	cmp %rbp, %rbx
+	cmp %rsi, %rbx
 	mov go_sp, %rsp
 	jmp *go_ip
 
@@ -90,6 +96,11 @@ far:	push %rbp; call called_far
 away:	call 1f
 1:	push %rbx; call 2f
 2:	int3
+	/* as good as pushes: what is right below another register, written, and read before that */
+frame:	mov %rsp, %rbp; mov %rbx, -8(%rbp); mov %r12, -24(%rbp); mov -16(%rbp), %rdx; mov %rdx, -24(%rbp)
+	int3
+pointer: lea (%rsp), %rdx; mov -8(%rdx), %rcx; add %rcx, -16(%rdx); mov %r13, -8(%rdx)
+	int3
 	.balign 64
 called:	push %r12
 	int3
@@ -142,6 +153,9 @@ fill_memory:
 
 	/* From go_sp. What faults for a page's sake is mended, once. */
 run:	call fill_memory
+	movq $0x11111111, go_bp
+	movq $0, go_cx
+	movq $0, go_dx
 	mov body, %rax
 	mov %rax, go_ip
 	GO go
@@ -167,10 +181,10 @@ run:	call fill_memory
 	mov %rax, table + 8
 	mov $EDGE0, %eax
 	invlpg (%rax)
-	mov tr_ip, %rax
-	mov %rax, go_ip
-	mov tr_sp, %rax
-	mov %rax, go_sp
+	.irp r, ip, sp, bp, cx, dx
+	mov tr_\r, %rax
+	mov %rax, go_\r
+	.endr
 	inc %ebp
 	GO go
 	jmp 1b
