@@ -77,7 +77,7 @@ static int client(const char *path)
 /* A client waits until there is one again, and nobody asks for it without pause. */
 static void no_descriptor_free(struct chardev *c, const char *path)
 {
-	struct rlimit usual, none;
+	struct rlimit usual = {0}, none;
 	int waits = client(path), next = dup(waits);
 	unsigned turned = 0;
 
