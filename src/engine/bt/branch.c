@@ -25,7 +25,10 @@ unsigned branch_mode(uint32_t key)
 static struct branch_context *context_of(struct bt *bt) { return &bt->context[bt->current]; }
 
 /* branch_forget may do the same at the same time. */
-static void entry_empty(struct branch_entry *entry) { __atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_RELAXED); }
+static void entry_empty(const struct bt *bt, struct branch_entry *entry)
+{
+	__atomic_store_n(&entry->minus_target, bt->vm->branch_empty, __ATOMIC_RELAXED);
+}
 
 static void branch_empty(struct bt *bt, unsigned mode)
 {
@@ -34,10 +37,10 @@ static void branch_empty(struct bt *bt, unsigned mode)
 
 	if (bt->branch_filled[mode] <= BRANCH_RECENT)
 		for (unsigned i = 0; i < bt->branch_filled[mode]; i++)
-			entry_empty(&entry[mode == TLB_USER ? c->entry[i].index : bt->branch_recent[mode][i]]);
+			entry_empty(bt, &entry[mode == TLB_USER ? c->entry[i].index : bt->branch_recent[mode][i]]);
 	else
 		for (unsigned i = 0; i < BRANCH_ENTRIES; i++)
-			entry_empty(&entry[i]);
+			entry_empty(bt, &entry[i]);
 	bt->branch_filled[mode] = 0;
 	bt->branch_local[mode] = false;
 }
@@ -178,9 +181,9 @@ static unsigned branch_place(struct bt *bt, unsigned mode, uint64_t rip)
 	uint64_t in_first = __atomic_load_n(&entry[first].minus_target, __ATOMIC_RELAXED);
 	uint64_t in_second = __atomic_load_n(&entry[second].minus_target, __ATOMIC_RELAXED);
 
-	if (mode >= RETURN_STACKS || in_first == TLB_EMPTY || in_first == -rip)
+	if (mode >= RETURN_STACKS || in_first == bt->vm->branch_empty || in_first == -rip)
 		return first;
-	return in_second == TLB_EMPTY || (bt->stats.branch_misses & 1) ? second : first;
+	return in_second == bt->vm->branch_empty || (bt->stats.branch_misses & 1) ? second : first;
 }
 
 void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
@@ -193,11 +196,11 @@ void branch_insert(struct bt *bt, uint32_t key, uint64_t rip, uint32_t id)
 	if (bt->unchained)
 		return;
 	branch_select(bt, key);
-	entry_empty(entry);
+	entry_empty(bt, entry);
 	__atomic_store_n(&entry->code, (uint64_t)(uintptr_t)bt_host(bt, bt_block(bt, id)->entry), __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->minus_target, -rip, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&bt_block(bt, id)->dead, __ATOMIC_SEQ_CST)) /* or branch_forget has seen the entry */
-		entry_empty(entry);
+		entry_empty(bt, entry);
 	global = fetched_global(bt->cpu, linear) && (!bt_block(bt, id)->len2 || fetched_global(bt->cpu, linear + PAGE_SIZE));
 	if (bt->branch_filled[mode] < BRANCH_RECENT && mode == TLB_USER)
 		context_of(bt)->entry[bt->branch_filled[mode]] = (struct saved_branch){
@@ -244,7 +247,7 @@ void branch_forget(const struct bt_vm *vm, const struct block *b)
 				struct branch_entry *entry = &cache->mode[m].entry[p ? branch_second_index(rip) : branch_index(rip)];
 
 				if (__atomic_load_n(&entry->code, __ATOMIC_SEQ_CST) == host)
-					__atomic_store_n(&entry->minus_target, TLB_EMPTY, __ATOMIC_SEQ_CST);
+					__atomic_store_n(&entry->minus_target, vm->branch_empty, __ATOMIC_SEQ_CST);
 			}
 	}
 }
@@ -284,7 +287,7 @@ static void context_put_away(struct bt *bt)
 				continue; /* gone, or what came in its place is further on in the list */
 			if (!s.global)
 				c->entry[c->filled++] = s;
-			entry_empty(&entry[s.index]);
+			entry_empty(bt, &entry[s.index]);
 		}
 		for (unsigned i = 0; i < pages; i++) {
 			struct saved_page s = c->page[i];

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "engine/bt/bt.h"
 
@@ -438,7 +439,11 @@ static void *bt_vm_create(struct memory *memory)
 	if (!vm)
 		return NULL;
 	vm->memory = memory;
-	err = cache_init(vm);
+	if (getrandom(&vm->branch_empty, sizeof(vm->branch_empty), 0) != sizeof(vm->branch_empty))
+		err = errno ? -errno : -EIO;
+	vm->branch_empty = 1ull << 62 | vm->branch_empty >> 3;
+	if (!err)
+		err = cache_init(vm);
 	if (err) {
 		free(vm);
 		errno = -err;

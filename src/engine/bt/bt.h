@@ -310,6 +310,9 @@ struct bt_vm {
 	uint32_t return_empty, return_pop, branch_second, return_mismatch, return_mismatch_any_rip, return_lookup, return_leave,
 		return_end, call_second, call_second_end;
 	uint32_t (*enter)(struct cpu *cpu, const void *code);
+	/* minus_target of an empty entry of a branch cache. A branch to that very address would hit it, and run whatever the
+	 * entry's code was: it is no canonical one, and one of 2^61, which no guest can know. */
+	uint64_t branch_empty;
 
 	struct lock lock;     /* all that follows; what is read without it as well is atomic */
 	struct bt *vcpu[VCPUS];
