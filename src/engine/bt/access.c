@@ -119,7 +119,10 @@ static struct tail *lookup_begin(struct translator *t, enum tlb_kind kind, unsig
 
 /* rcx is `minus_page` of the entry that belongs to the page of base + disp. Goes on, with the addend in rcx, if that
  * is for this page, and all bytes lie in it. Not for any other entry: nothing is said of the first byte then. `shift`: a
- * register that is PAGE_SHIFT, or REG_NONE. */
+ * register that is PAGE_SHIFT, or REG_NONE.
+ *
+ * What has one end in the page at 2^64 - TLB_EMPTY may seem to be in an empty entry's. No addend makes that an address of
+ * the host's: the access faults there, and the interpreter does it. */
 static void lookup_end(struct translator *t, struct tail *tail, host_reg base, int32_t disp, host_reg shift,
 		       struct host_mem addend)
 {
