@@ -108,7 +108,7 @@ static struct tail *lookup_begin(struct translator *t, enum tlb_kind kind, unsig
 	emit_ways(t, WAY_ROOM_LOOKUP);
 	t->r10_group = GROUP_NONE;
 	emit_changes(t->e, R10); /* by a miss */
-	t->bt->stats.tlb_lookups++;
+	t->bt->stats.made.tlb_lookups++;
 	t->segment_accesses++;
 	tail->size = (uint16_t)size;
 	tail->write = kind == TLB_WRITE;
@@ -616,7 +616,7 @@ static struct host_mem emit_grouped(struct translator *t, const struct planned_a
 		emit_group_lookup(t, p, kind);
 		t->rcx_group = p->group;
 	} else {
-		t->bt->stats.shared++;
+		t->bt->stats.made.shared++;
 		t->segment_accesses++;
 		value = emit_group_value(t, p->group);
 	}

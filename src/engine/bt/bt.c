@@ -581,17 +581,17 @@ static void print_interpreted(const struct bt_stats *s, FILE *out)
 
 static void print_sum(const struct bt_vm *vm, const struct bt_stats *s, FILE *out)
 {
-	uint64_t sites = s->ident + s->inlined + s->callout, used = 0;
+	uint64_t sites = s->made.ident + s->made.inlined + s->made.callout, used = 0;
 
 	for (unsigned r = 0; r < REGIONS; r++)
 		used += vm->region[r].code % REGION_SIZE + vm->region[r].cold % REGION_SIZE - REGION_HOT;
 	engine_print(out, "blocks translated", s->blocks);
 	engine_print(out, "instructions translated", sites);
-	print_share(out, "IDENT", s->ident, sites);
-	print_share(out, "INLINE", s->inlined, sites);
-	print_share(out, "CALL-OUT", s->callout, sites);
-	engine_print(out, "TLB look-ups translated", s->tlb_lookups);
-	engine_print(out, "  accesses that share one", s->shared);
+	print_share(out, "IDENT", s->made.ident, sites);
+	print_share(out, "INLINE", s->made.inlined, sites);
+	print_share(out, "CALL-OUT", s->made.callout, sites);
+	engine_print(out, "TLB look-ups translated", s->made.tlb_lookups);
+	engine_print(out, "  accesses that share one", s->made.shared);
 	fprintf(out, "  %-28s %" PRIu64 " -> %" PRIu64 ", and %" PRIu64 " rarely run\n", "bytes, guest to host",
 		s->guest_bytes, s->host_bytes, s->cold_bytes);
 	fprintf(out, "  %-28s %" PRIu64 " of %u KiB\n", "translation cache", used >> 10, vm->regions * (REGION_SIZE >> 10));

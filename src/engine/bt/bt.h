@@ -279,9 +279,12 @@ enum leave {
 #define LEAVE_INSN(code) ((code) >> 16)
 
 struct bt_stats {
-	uint64_t blocks, insns, ident, inlined, callout;
+	uint64_t blocks, insns;
+	struct bt_made {
+		uint64_t ident, inlined, callout; /* instructions by kind */
+		uint64_t tlb_lookups, shared;     /* TLB look-ups, accesses that need none of their own */
+	} made;                                   /* in blocks */
 	uint64_t host_bytes, cold_bytes, guest_bytes;
-	uint64_t tlb_lookups, shared; /* in the code: TLB look-ups, accesses that need none of their own */
 	uint64_t entered, chained, unchained, lookups, branch_misses;
 	uint64_t interpreted, interpreted_insn[INSN_COUNT], interpreted_special;
 	uint64_t aborted;           /* accesses that went to the interpreter */

@@ -38,7 +38,7 @@ static void emit_span(struct translator *t, host_reg to, host_reg reg, unsigned 
 		emit_unless_zero(e, fail);
 	}
 	emit_load(e, to, mem_gs_index(set + (int32_t)offsetof(struct tlb_set, addend), R11));
-	t->bt->stats.tlb_lookups++;
+	t->bt->stats.made.tlb_lookups++;
 	t->segment_accesses++;
 }
 

@@ -71,9 +71,9 @@ static void translate_insn(struct translator *t, const struct insn *i, bool in_s
 	if ((!in_shadow && access_owe(t)) || emit_insn(t, i)) { /* behind the shadow the block may be left */
 		access_end_insn(t);
 		if (insn_desc(i)->xlate == XLATE_IDENT)
-			t->bt->stats.ident++;
+			t->bt->stats.made.ident++;
 		else
-			t->bt->stats.inlined++;
+			t->bt->stats.made.inlined++;
 		t->segment_insns++;
 		return;
 	}
@@ -88,7 +88,7 @@ static void translate_insn(struct translator *t, const struct insn *i, bool in_s
 		t->too_far = true;
 	}
 	t->b->link_count = (uint8_t)links;
-	t->bt->stats.callout++;
+	t->bt->stats.made.callout++;
 	emit_callout(t, i, in_shadow || callout_ends(t, i));
 }
 
@@ -301,6 +301,7 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 	struct translator *t = &translator;
 	unsigned first = (unsigned)(PAGE_SIZE - (offset & ~PAGE_MASK)), count;
 	unsigned avail = first < BLOCK_INSNS_MAX * INSN_MAX_LEN ? first : BLOCK_INSNS_MAX * INSN_MAX_LEN;
+	struct bt_made made;
 	uint32_t id;
 
 	t->bt = bt;
@@ -333,8 +334,10 @@ uint32_t translate(struct bt *bt, uint32_t key, uint64_t rip, uint64_t linear, u
 		decode_ahead(t, t->bytes, avail, KEY_CODE_BITS(key), false);
 	access_plan(t);
 	count = t->count;
+	made = bt->stats.made;
 	emit_block(t, true);
 	if (t->too_far) {
+		bt->stats.made = made;
 		t->count = count; /* of which not all may have been made */
 		access_plan(t);
 		emit_block(t, false);
